@@ -1,0 +1,64 @@
+# A thin front door over CMake. `make help` lists the targets.
+BUILD    ?= build
+JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
+SANITIZE ?=
+MODEL    ?= models/sluice-mini-Q4_K_M.gguf
+PREFIX   ?= /usr/local
+
+# A sanitizer build lives in a folder of its own, so that it never mixes with the plain one.
+ifneq ($(SANITIZE),)
+override BUILD := build-$(SANITIZE)
+endif
+CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(FLAGS)
+
+.PHONY: all help deps demo test check-long format check-format engine install clean
+
+all: $(BUILD)/Makefile
+	@cmake --build $(BUILD) -j$(JOBS) --target sluice
+	@command -v nvcc >/dev/null 2>&1 || echo "CUDA: not built (no nvcc)"
+
+$(BUILD)/Makefile: CMakeLists.txt
+	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
+
+help:
+	@echo "make              build $(BUILD)/sluice"
+	@echo "make deps         install what is missing (Debian packages, npm packages of the tests); needs root or sudo"
+	@echo "make demo         deps, build, then serve the shipped model, run the workloads against it, print the table"
+	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
+	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
+	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler and CMake"
+	@echo "make format       clang-format on all sources; make check-format only checks"
+	@echo "make install      sluice, sluice.h and the shipped model under PREFIX=$(PREFIX)"
+	@echo "make clean        remove the build folders"
+	@echo "SANITIZE=address|undefined|thread  builds and tests with that sanitizer, in build-NAME"
+
+deps:
+	@tests/tools/deps
+
+demo: deps all
+	@$(BUILD)/sluice bench --suite page --json demo.jsonl
+	@echo "The record is in demo.jsonl; \`$(BUILD)/sluice run\` chats with the same model."
+
+test: $(BUILD)/Makefile
+	@cmake --build $(BUILD) -j$(JOBS)
+	@tests/tools/run-tests $(BUILD) $(SANITIZE)
+
+check-long:
+	@tests/tools/check-long
+
+engine:
+	@cmake -S . -B build-engine -DCMAKE_BUILD_TYPE=Release -DSLUICE_ENGINE_ONLY=ON -DSLUICE_TESTS=OFF
+	@cmake --build build-engine -j$(JOBS)
+
+SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
+format:
+	@clang-format -i $(SOURCES)
+check-format:
+	@clang-format --dry-run --Werror $(SOURCES)
+
+install: all
+	@cmake --install $(BUILD)
+	@install -D -m 644 $(MODEL) $(DESTDIR)$(PREFIX)/share/sluice/$(notdir $(MODEL))
+
+clean:
+	@rm -rf build build-address build-undefined build-thread build-engine build-fuzz

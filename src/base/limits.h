@@ -1,0 +1,38 @@
+/* Every bound on what comes from outside, in one place. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* GGUF */
+#define LIMIT_GGUF_KV          65536u       /* metadata entries */
+#define LIMIT_GGUF_TENSORS     65536u       /* tensors */
+#define LIMIT_GGUF_STRING      (16u << 20)  /* bytes of one string (chat templates are the longest) */
+#define LIMIT_GGUF_KEY         256u         /* bytes of a key */
+#define LIMIT_GGUF_TENSOR_NAME 128u         /* bytes of a tensor name */
+#define LIMIT_GGUF_ARRAY       (1u << 24)   /* elements of one array */
+#define LIMIT_GGUF_DIM         (1ull << 40) /* one dimension */
+
+/* Model */
+#define LIMIT_LAYERS  256u
+#define LIMIT_VOCAB   (1u << 21)
+#define LIMIT_EMBD    65536u
+#define LIMIT_EXPERTS 1024u
+#define LIMIT_CONTEXT (1u << 21)
+
+/* Engine */
+#define LIMIT_SLOTS        256u
+#define LIMIT_QUEUE        4096u
+#define LIMIT_STOP_STRINGS 16u
+#define LIMIT_STOP_BYTES   1024u /* one stop string */
+#define LIMIT_LOGIT_BIAS   1024u
+#define LIMIT_THREADS      256u
+
+/* Server */
+#define LIMIT_BODY_BYTES  (8u << 20)
+#define LIMIT_JSON_DEPTH  64
+#define LIMIT_MESSAGES    4096u
+#define LIMIT_TOOLS       512u
+#define LIMIT_CONNECTIONS 1024u
+
+#define KV_PAGE_TOKENS 64u /* positions per KV page (design section 3) */
+
+#endif
