@@ -15,7 +15,6 @@ CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_
 
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS) --target sluice
-	@command -v nvcc >/dev/null 2>&1 || echo "CUDA: not built (no nvcc)"
 
 $(BUILD)/Makefile: CMakeLists.txt
 	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
@@ -26,7 +25,7 @@ help:
 	@echo "make demo         deps, build, then serve the shipped model, run the workloads against it, print the table"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
 	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
-	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler and CMake"
+	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
 	@echo "make format       clang-format on all sources; make check-format only checks"
 	@echo "make install      sluice, sluice.h and the shipped model under PREFIX=$(PREFIX)"
 	@echo "make clean        remove the build folders"
@@ -46,9 +45,24 @@ test: $(BUILD)/Makefile
 check-long:
 	@tests/tools/check-long
 
-engine:
-	@cmake -S . -B build-engine -DCMAKE_BUILD_TYPE=Release -DSLUICE_ENGINE_ONLY=ON -DSLUICE_TESTS=OFF
-	@cmake --build build-engine -j$(JOBS)
+# The engine-only build: no CMake, no library. The ISA of a file stands in its name, as in CMakeLists.txt.
+ENGINE_SRC := $(filter-out src/tools/verify.c src/cli/cmd_serve.c src/cli/cmd_run.c src/cli/cmd_bench.c \
+    src/cli/cmd_tokenize.c src/cli/cmd_verify.c, $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
+    tools cli,$(wildcard src/$(d)/*.c)))
+ENGINE_OBJ := $(ENGINE_SRC:src/%.c=build-engine/%.o)
+ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -Iinclude -Isrc -O2 -g1 -Wall -Wextra -Werror \
+    -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
+X86 := $(filter x86_64,$(shell uname -m))
+AVX2 := $(if $(X86),-O3 -mavx2 -mfma -mf16c)
+AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))
+
+build-engine/%.o: src/%.c $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
+	@mkdir -p $(dir $@)
+	@$(CC) $(ENGINE_CFLAGS) $(call isa,$*) -c $< -o $@
+build-engine/sluice: $(ENGINE_OBJ)
+	@$(CC) -pthread $^ -lm -o $@
+engine: build-engine/sluice
 
 SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
 format:

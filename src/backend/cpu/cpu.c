@@ -1,0 +1,261 @@
+#include "backend/cpu/cpu.h"
+
+#include "backend/step.h"
+#include "base/mem.h"
+#include "base/status.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A prefill chunk: enough rows per expert to amortise unpacking, small enough that activations stay in L2/L3. */
+enum { CHUNK_DEFAULT = 512 };
+
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+/* Hands out the next n elements of an arena; with base NULL it only counts. */
+static void *take(char *base, size_t *used, size_t n, size_t size) {
+    size_t at = *used;
+    *used = at + (n * size + 63) / 64 * 64;
+    return base ? base + at : NULL;
+}
+
+static void take_quantized(struct acts *a, char *base, size_t *used, size_t n, uint32_t n_cols) {
+    a->n_cols = n_cols;
+    a->q = take(base, used, n * n_cols, sizeof(int16_t));
+    a->scale = take(base, used, n * (n_cols / QK), sizeof(float));
+    a->sums = take(base, used, n * acts_sums_stride(n_cols), sizeof(float));
+}
+
+/* One acts that serves as both a [n1][cols1] and a [n2][cols2]; n_cols is then set per use. */
+static void take_hidden(struct acts *a, char *base, size_t *used, size_t n1, uint32_t cols1, size_t n2,
+                        uint32_t cols2) {
+    a->q = take(base, used, max_size(n1 * cols1, n2 * cols2), sizeof(int16_t));
+    a->scale = take(base, used, max_size(n1 * (cols1 / QK), n2 * (cols2 / QK)), sizeof(float));
+    a->sums = take(base, used, max_size(n1 * acts_sums_stride(cols1), n2 * acts_sums_stride(cols2)), sizeof(float));
+}
+
+static uint32_t widest_row(const struct model *m) {
+    uint32_t w = m->n_embd;
+    uint32_t others[] = {m->n_head * m->head_dim, m->n_ff, m->n_ff_exp};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        w = others[i] > w ? others[i] : w;
+    }
+    return w;
+}
+
+static void layout_thread(struct cpu *c, struct cpu_thread *t, char *base, size_t *used) {
+    const struct model *m = c->m;
+    size_t experts = m->n_expert_used ? m->n_expert_used : 1;
+    t->panel = take(base, used, kernels_scratch_bytes(widest_row(m)), 1);
+    t->x.f = take(base, used, m->n_embd, sizeof(float));
+    take_quantized(&t->x, base, used, 1, m->n_embd);
+    t->conv_out = t->attn_out = (struct acts){0};
+    take_quantized(&t->conv_out, base, used, 1, m->n_embd);
+    take_quantized(&t->attn_out, base, used, 1, m->n_head * m->head_dim);
+    t->conv_out.f = c->conv_out.f;
+    t->attn_out.f = c->attn_out.f;
+    take_hidden(&t->hidden, base, used, 1, m->n_ff, experts, m->n_ff_exp);
+}
+
+static size_t layout(struct cpu *c, char *base) {
+    const struct model *m = c->m;
+    const struct backend_options *o = &c->limits;
+    size_t used = 0;
+    size_t n = o->step_tokens_max;
+    size_t rows = max_size(n, o->step_outputs_max);
+    size_t experts = m->n_expert_used ? m->n_expert_used : 1;
+    uint32_t attn_cols = m->n_head * m->head_dim;
+    size_t kv = (size_t)m->n_attn_layers * o->n_pages * m->n_head_kv_max * KV_PAGE_TOKENS * m->head_dim;
+    c->keys = take(base, &used, kv, sizeof(uint16_t));
+    c->values = take(base, &used, kv, sizeof(uint16_t));
+    c->conv_state = take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
+    c->caps.kv_bytes = used;
+    c->taps = take(base, &used, (size_t)m->n_conv_layers * m->conv_taps * m->n_embd, sizeof(float));
+    c->h = take(base, &used, n * m->n_embd, sizeof(float));
+    c->x.f = take(base, &used, rows * m->n_embd, sizeof(float));
+    take_quantized(&c->x, base, &used, rows, m->n_embd);
+    c->conv_out.f = take(base, &used, n * max_size(m->n_embd, attn_cols), sizeof(float));
+    take_quantized(&c->conv_out, base, &used, n, m->n_embd > attn_cols ? m->n_embd : attn_cols);
+    c->attn_out = c->conv_out;
+    c->conv_out.n_cols = m->n_embd;
+    c->attn_out.n_cols = attn_cols;
+    size_t hidden = max_size(n * m->n_ff, n * experts * m->n_ff_exp);
+    c->hidden.f = take(base, &used, hidden, sizeof(float));
+    take_hidden(&c->hidden, base, &used, n, m->n_ff, n * experts, m->n_ff_exp);
+    c->wide_cols = (uint32_t)max_size(3 * (size_t)m->n_embd, attn_cols + 2 * (size_t)m->n_head_kv_max * m->head_dim);
+    c->wide = take(base, &used, max_size(n * c->wide_cols, hidden), sizeof(float));
+    c->cos_sin = take(base, &used, n * m->head_dim, sizeof(float));
+    c->rope_rate = take(base, &used, m->head_dim / 2, sizeof(double));
+    c->route = take(base, &used, n * m->n_expert, sizeof(float));
+    c->expert_of = take(base, &used, n * experts, sizeof(uint32_t));
+    c->gain_of = take(base, &used, n * experts, sizeof(float));
+    c->expert_start = take(base, &used, m->n_expert + 1, sizeof(uint32_t));
+    c->entry_token = take(base, &used, n * experts, sizeof(uint32_t));
+    c->entry_slot = take(base, &used, n * experts, sizeof(uint32_t));
+    c->entry_gain = take(base, &used, n * experts, sizeof(float));
+    c->tokens = take(base, &used, n, sizeof(struct step_token));
+    c->row_start = take(base, &used, o->n_slots, sizeof(uint32_t));
+    c->out_idx = take(base, &used, o->step_outputs_max, sizeof(uint32_t));
+    c->logits = take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
+    for (uint32_t i = 0; i < o->n_threads; i++) {
+        layout_thread(c, &c->threads[i], base, &used);
+    }
+    return used;
+}
+
+static void fill_tables(struct cpu *c) {
+    const struct model *m = c->m;
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        const struct model_layer *l = &m->layers[i];
+        if (l->is_attention) {
+            continue;
+        }
+        float *taps = c->taps + (size_t)l->conv_index * m->conv_taps * m->n_embd;
+        for (uint32_t ch = 0; ch < m->n_embd; ch++) {
+            for (uint32_t k = 0; k < m->conv_taps; k++) {
+                taps[(size_t)k * m->n_embd + ch] = l->conv[ch * m->conv_taps + k];
+            }
+        }
+    }
+    for (uint32_t i = 0; i < m->head_dim / 2; i++) {
+        c->rope_rate[i] = pow((double)m->rope_theta, -2.0 * i / m->head_dim);
+    }
+}
+
+static void name_device(struct cpu *c) {
+    char cpu[64] = "CPU";
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    char line[256];
+    while (f && fgets(line, sizeof line, f)) {
+        char *colon = strchr(line, ':');
+        if (strncmp(line, "model name", 10) == 0 && colon) {
+            colon += strspn(colon, ": \t");
+            colon[strcspn(colon, "\n")] = '\0';
+            snprintf(cpu, sizeof cpu, "%.60s", colon);
+            break;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    snprintf(c->caps.device, sizeof c->caps.device, "%s, %u thread%s, %s", cpu, c->limits.n_threads,
+             c->limits.n_threads == 1 ? "" : "s", c->k->name);
+}
+
+static void cpu_close(struct backend *base) {
+    struct cpu *c = (struct cpu *)base;
+    pool_free(c->pool);
+    mem_unmap(c->arena, c->arena_bytes);
+    mem_free(c->threads);
+    mem_free(c);
+}
+
+static sluice_status open_parts(struct cpu *c, sluice_error *err) {
+    c->threads = mem_calloc(c->limits.n_threads, sizeof *c->threads);
+    if (!c->threads) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the tables of %u threads", c->limits.n_threads);
+    }
+    c->arena_bytes = layout(c, NULL);
+    c->arena = mem_map(c->arena_bytes);
+    if (!c->arena) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for %.1f MiB of KV and work memory; lower --ctx or --slots",
+                    (double)c->arena_bytes / 0x1p20);
+    }
+    layout(c, c->arena);
+    fill_tables(c);
+    return pool_create(c->limits.n_threads, &c->pool, err);
+}
+
+static sluice_status cpu_open(const struct model *m, const struct backend_options *options, struct backend **out,
+                              sluice_error *err) {
+    struct cpu *c = mem_calloc(1, sizeof *c);
+    if (!c) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the cpu backend");
+    }
+    c->base.ops = &backend_cpu_ops;
+    c->m = m;
+    c->k = kernels_select();
+    c->limits = *options;
+    struct backend_options *o = &c->limits;
+    o->n_threads = o->n_threads ? o->n_threads : threads_allowed();
+    o->n_threads = o->n_threads > LIMIT_THREADS ? LIMIT_THREADS : o->n_threads;
+    o->step_tokens_max = o->step_tokens_max ? o->step_tokens_max : CHUNK_DEFAULT;
+    o->step_outputs_max = o->step_outputs_max ? o->step_outputs_max : (o->n_slots ? o->n_slots : 1);
+    sluice_status status = open_parts(c, err);
+    if (status != SLUICE_OK) {
+        cpu_close(&c->base);
+        return status;
+    }
+    c->caps.name = "cpu";
+    c->caps.n_threads = o->n_threads;
+    c->caps.step_tokens_max = o->step_tokens_max;
+    c->caps.step_outputs_max = o->step_outputs_max;
+    c->caps.prefill_chunk = o->step_tokens_max < CHUNK_DEFAULT ? o->step_tokens_max : CHUNK_DEFAULT;
+    c->caps.weight_bytes = m->file->tensor_bytes;
+    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
+    name_device(c);
+    *out = &c->base;
+    return SLUICE_OK;
+}
+
+static const struct backend_caps *cpu_caps(const struct backend *base) {
+    return &((const struct cpu *)base)->caps;
+}
+
+static void run_thread(void *arg, uint32_t ith, uint32_t nth) {
+    cpu_forward(arg, ith, nth);
+}
+
+/* Bytes of weights that every step reads, whatever its rows: all but experts, and the head only if logits are wanted. */
+static uint64_t fixed_weight_bytes(const struct cpu *c) {
+    uint64_t bytes = c->m->decode_bytes - (c->n_outputs ? 0 : c->m->output.mat_bytes);
+    for (uint32_t i = 0; i < c->m->n_layer; i++) {
+        const struct model_layer *l = &c->m->layers[i];
+        bytes -= l->is_moe ? c->m->n_expert_used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes) : 0;
+    }
+    return bytes;
+}
+
+static sluice_status cpu_submit(struct backend *base, const struct backend_step *step, sluice_error *err) {
+    struct cpu *c = (struct cpu *)base;
+    TRY(step_check(c->m, &c->limits, step, &c->n, &c->n_outputs, err));
+    step_outputs(step, c->out_idx);
+    uint32_t at = 0;
+    for (uint32_t r = 0; r < step->n_rows; r++) {
+        c->row_start[r] = at;
+        for (uint32_t t = 0; t < step->rows[r].n_tokens; t++) {
+            c->tokens[at++] = (struct step_token){.row = r, .pos = step->rows[r].first_pos + t};
+        }
+    }
+    c->step = step;
+    c->weight_bytes = fixed_weight_bytes(c);
+    if (c->n) {
+        pool_run(c->pool, run_thread, c);
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status cpu_wait(struct backend *base, struct backend_output *out, sluice_error *err) {
+    (void)err;
+    struct cpu *c = (struct cpu *)base;
+    *out = (struct backend_output){.logits = c->logits, .n_outputs = c->n_outputs, .weight_bytes = c->weight_bytes};
+    return SLUICE_OK;
+}
+
+static sluice_status cpu_probe(sluice_error *err) {
+    (void)err;
+    return SLUICE_OK;
+}
+
+const struct backend_ops backend_cpu_ops = {
+    .name = "cpu",
+    .probe = cpu_probe,
+    .open = cpu_open,
+    .close = cpu_close,
+    .caps = cpu_caps,
+    .submit = cpu_submit,
+    .wait = cpu_wait,
+};

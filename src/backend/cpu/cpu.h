@@ -1,0 +1,68 @@
+/* The cpu backend's state; cpu.c owns it, forward.c computes with it. */
+#ifndef CPU_H
+#define CPU_H
+
+#include "backend/backend.h"
+#include "backend/cpu/kernels.h"
+#include "base/threads.h"
+
+/* A token of the step: which row it belongs to and where it stands. */
+struct step_token {
+    uint32_t row;
+    uint32_t pos;
+};
+
+/* What one thread has to itself. */
+struct cpu_thread {
+    void *panel; /* kernels_scratch_bytes */
+    /* inputs of products in a step of one token, made by each thread for itself so that none waits for another */
+    struct acts x;                  /* [1][n_embd] */
+    struct acts conv_out, attn_out; /* as in struct cpu, whose floats they share */
+    struct acts hidden;             /* [max(1, n_expert_used)][...], likewise */
+};
+
+struct cpu {
+    struct backend base;
+    const struct model *m;
+    const struct kernels *k;
+    struct pool *pool;
+    struct backend_options limits;
+    struct backend_caps caps;
+    void *arena;
+    size_t arena_bytes;
+    /* state */
+    uint16_t *keys, *values; /* [n_attn_layers][n_pages][n_head_kv_max][64 * head_dim] */
+    float *conv_state;       /* [n_slots][n_conv_layers][conv_taps - 1][n_embd] */
+    float *taps; /* [n_conv_layers][conv_taps][n_embd]: the model's, transposed so that lanes are channels */
+    /* work memory of one step of n tokens */
+    float *h;             /* [n][n_embd] residual */
+    struct acts x;        /* [n][n_embd] normed input of a branch */
+    struct acts conv_out; /* [n][n_embd] input of out_proj */
+    struct acts attn_out; /* [n][n_head * head_dim] input of attn_output; the same memory */
+    struct acts hidden;   /* [n * max(1, n_expert_used)][n_ff or n_ff_exp] */
+    float *wide;          /* [n][wide_cols] in_proj output or q | k | v; or the up products, shaped as hidden */
+    uint32_t wide_cols;
+    float *cos_sin;            /* [n][head_dim] */
+    double *rope_rate;         /* [head_dim / 2] radians per position */
+    float *route;              /* [n][n_expert] sigmoid scores */
+    uint32_t *expert_of;       /* [n][n_expert_used] chosen experts, ascending */
+    float *gain_of;            /* [n][n_expert_used] their weights */
+    uint32_t *expert_start;    /* [n_expert + 1] first entry of each expert in the lists below */
+    uint32_t *entry_token;     /* [n * n_expert_used] token, by expert */
+    uint32_t *entry_slot;      /* [n * n_expert_used] row of `hidden` */
+    float *entry_gain;         /* [n * n_expert_used] */
+    struct step_token *tokens; /* [n] */
+    uint32_t *row_start;       /* [n_slots] first token of each row */
+    uint32_t *out_idx;         /* [n_outputs] */
+    float *logits;             /* [step_outputs_max][n_vocab] */
+    struct cpu_thread *threads;
+    /* the step under way */
+    const struct backend_step *step;
+    uint32_t n, n_outputs;
+    uint64_t weight_bytes;
+};
+
+/* Runs c->step on the calling thread of the pool (number ith of nth). */
+void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth);
+
+#endif

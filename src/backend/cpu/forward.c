@@ -1,0 +1,493 @@
+/*
+ * One step on all threads of the pool. Work is split by output rows (matrix products) or by tokens (norms, routing), and
+ * a barrier stands where a phase needs all of the one before: four per layer for a step of one token, where each thread
+ * norms and quantises the token for itself rather than wait for another to do it.
+ */
+#include "backend/cpu/cpu.h"
+#include "backend/step.h"
+
+#include <math.h>
+#include <string.h>
+
+struct span {
+    uint32_t begin, end;
+};
+
+/* The ith of nth parts of n items, in units of `unit` (the last may be short). */
+static struct span part(uint32_t n, uint32_t unit, uint32_t ith, uint32_t nth) {
+    uint64_t units = (n + unit - 1) / unit;
+    uint64_t begin = units * ith / nth * unit;
+    uint64_t end = units * (ith + 1) / nth * unit;
+    return (struct span){begin < n ? (uint32_t)begin : n, end < n ? (uint32_t)end : n};
+}
+
+static struct mm product(const struct weight *w, uint32_t mat, const struct acts *x, uint32_t n, float *y,
+                         size_t y_stride) {
+    return (struct mm){.w = w->data + mat * w->mat_bytes,
+                       .row_bytes = w->row_bytes,
+                       .type = w->type,
+                       .n_cols = w->n_cols,
+                       .x = x,
+                       .n = n,
+                       .y = y,
+                       .y_stride = y_stride};
+}
+
+struct ctx {
+    struct cpu *c;
+    uint32_t ith, nth;
+    struct cpu_thread *mine;
+};
+
+static void barrier(const struct ctx *s) {
+    pool_barrier(s->c->pool);
+}
+
+static void matmul_rows(const struct ctx *s, const struct mm *job, struct span rows) {
+    if (rows.begin < rows.end) {
+        s->c->k->matmul(job, rows.begin, rows.end, s->mine->panel);
+    }
+}
+
+/* All of w's rows, shared among the threads. */
+static void matmul_shared(const struct ctx *s, const struct weight *w, const struct acts *x, float *y, size_t y_stride,
+                          bool add) {
+    struct mm job = product(w, 0, x, s->c->n, y, y_stride);
+    job.add = add;
+    matmul_rows(s, &job, part(w->n_rows, 16, s->ith, s->nth));
+}
+
+/* x = quantised norm of the residual, ready for every thread. One token: each thread makes its own, without a barrier. */
+static const struct acts *norm_input(const struct ctx *s, const float *gain) {
+    struct cpu *c = s->c;
+    uint32_t d = c->m->n_embd;
+    bool own = c->n == 1;
+    const struct acts *x = own ? &s->mine->x : &c->x;
+    struct span tokens = own ? (struct span){0, 1} : part(c->n, 1, s->ith, s->nth);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+        c->k->rms_norm(c->h + (size_t)t * d, gain, x->f + (size_t)t * d, d, c->m->norm_eps);
+        c->k->quantize(x, t);
+    }
+    if (!own) {
+        barrier(s);
+    }
+    return x;
+}
+
+/* A branch's inner result, quantised. Its floats come from all threads, so a barrier stands first; `own` and `shared` have
+ * the same floats. */
+static const struct acts *inner_input(const struct ctx *s, const struct acts *own, const struct acts *shared) {
+    struct cpu *c = s->c;
+    barrier(s);
+    if (c->n == 1) {
+        c->k->quantize(own, 0);
+        return own;
+    }
+    struct span tokens = part(c->n, 1, s->ith, s->nth);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+        c->k->quantize(shared, t);
+    }
+    barrier(s);
+    return shared;
+}
+
+static void short_conv(const struct ctx *s, const struct model_layer *l) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t d = m->n_embd;
+    const struct acts *x = norm_input(s, l->attn_norm);
+    /* a thread owns channels: their rows of B, C and x, then their convolution */
+    struct span mine = part(d, 16, s->ith, s->nth);
+    struct mm job = product(&l->in_proj, 0, x, c->n, c->wide, c->wide_cols);
+    for (uint32_t third = 0; third < 3; third++) {
+        matmul_rows(s, &job, (struct span){third * d + mine.begin, third * d + mine.end});
+    }
+    size_t state_size = (size_t)(m->conv_taps - 1) * d;
+    const float *taps = c->taps + (size_t)l->conv_index * m->conv_taps * d;
+    for (uint32_t t = 0; t < c->n; t++) {
+        const struct step_token *tok = &c->tokens[t];
+        float *state =
+            c->conv_state + ((size_t)c->step->rows[tok->row].slot * m->n_conv_layers + l->conv_index) * state_size;
+        if (tok->pos == 0) {
+            for (uint32_t k = 0; k + 1 < m->conv_taps; k++) {
+                memset(state + (size_t)k * d + mine.begin, 0, (mine.end - mine.begin) * sizeof(float));
+            }
+        }
+        c->k->conv(c->wide + (size_t)t * c->wide_cols, taps, m->conv_taps, state, c->conv_out.f + (size_t)t * d, d,
+                   mine.begin, mine.end);
+    }
+    const struct acts *y = inner_input(s, &s->mine->conv_out, &c->conv_out);
+    matmul_shared(s, &l->out_proj, y, c->h, d, true);
+    barrier(s);
+}
+
+static uint16_t *kv_head(const struct cpu *c, uint16_t *base, uint32_t layer, uint32_t page, uint32_t head) {
+    size_t head_size = (size_t)KV_PAGE_TOKENS * c->m->head_dim;
+    return base + (((size_t)layer * c->limits.n_pages + page) * c->m->n_head_kv_max + head) * head_size;
+}
+
+/* Norm, rotation and storage of q, k and v for (token, KV head) pairs [begin, end) of the step. */
+static void prepare_heads(const struct ctx *s, const struct model_layer *l, struct span pairs) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t dim = m->head_dim;
+    uint32_t group = m->n_head / l->n_head_kv;
+    for (uint32_t i = pairs.begin; i < pairs.end; i++) {
+        uint32_t t = i / l->n_head_kv;
+        uint32_t head = i % l->n_head_kv;
+        const struct step_token *tok = &c->tokens[t];
+        float *q = c->wide + (size_t)t * c->wide_cols + (size_t)head * group * dim;
+        float *k = c->wide + (size_t)t * c->wide_cols + l->wq.n_rows + (size_t)head * dim;
+        const float *cos_sin = c->cos_sin + (size_t)t * dim;
+        for (uint32_t g = 0; g < group; g++) {
+            c->k->rms_norm(q + g * dim, l->q_norm, q + g * dim, dim, m->norm_eps);
+            c->k->rope(q + g * dim, cos_sin, dim);
+        }
+        c->k->rms_norm(k, l->k_norm, k, dim, m->norm_eps);
+        c->k->rope(k, cos_sin, dim);
+        uint32_t page = c->step->rows[tok->row].pages[tok->pos / KV_PAGE_TOKENS];
+        c->k->store_kv(k, k + l->wk.n_rows, kv_head(c, c->keys, l->kv_index, page, head),
+                       kv_head(c, c->values, l->kv_index, page, head), dim, tok->pos % KV_PAGE_TOKENS);
+    }
+}
+
+/* Attention of a KV head's queries for tokens [t0, t1), which belong to one row. */
+static void attend_tokens(const struct ctx *s, const struct model_layer *l, uint32_t head, uint32_t t0, uint32_t t1) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t dim = m->head_dim;
+    uint32_t group = m->n_head / l->n_head_kv;
+    const float *q[ATTN_QUERIES_MAX];
+    float *out[ATTN_QUERIES_MAX];
+    uint32_t pos[ATTN_QUERIES_MAX];
+    uint32_t n = 0;
+    const struct backend_row *row = &c->step->rows[c->tokens[t0].row];
+    struct attn job = {.k = kv_head(c, c->keys, l->kv_index, 0, head),
+                       .v = kv_head(c, c->values, l->kv_index, 0, head),
+                       .page_stride = (size_t)KV_PAGE_TOKENS * dim * m->n_head_kv_max,
+                       .pages = row->pages,
+                       .dim = dim,
+                       .window = m->window,
+                       .scale = 1.0f / sqrtf((float)dim),
+                       .q = q,
+                       .out = out,
+                       .pos = pos};
+    for (uint32_t t = t0; t < t1; t++) {
+        for (uint32_t g = 0; g < group; g++) {
+            q[n] = c->wide + (size_t)t * c->wide_cols + ((size_t)head * group + g) * dim;
+            out[n] = c->attn_out.f + (size_t)t * l->wq.n_rows + ((size_t)head * group + g) * dim;
+            pos[n++] = c->tokens[t].pos;
+            if (n == ATTN_QUERIES_MAX || (t + 1 == t1 && g + 1 == group)) {
+                job.n = n;
+                c->k->attend(&job);
+                n = 0;
+            }
+        }
+    }
+}
+
+static void attention(const struct ctx *s, const struct model_layer *l) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t group = m->n_head / l->n_head_kv;
+    const struct acts *x = norm_input(s, l->attn_norm);
+    matmul_shared(s, &l->wq, x, c->wide, c->wide_cols, false);
+    matmul_shared(s, &l->wk, x, c->wide + l->wq.n_rows, c->wide_cols, false);
+    matmul_shared(s, &l->wv, x, c->wide + l->wq.n_rows + l->wk.n_rows, c->wide_cols, false);
+    barrier(s);
+    prepare_heads(s, l, part(c->n * l->n_head_kv, 1, s->ith, s->nth));
+    if (c->n > 1) { /* with one token a thread attends with just the heads that it prepared */
+        barrier(s);
+    }
+    /* items: (KV head, block of queries that fills one kernel call), rows in turn; round robin evens out the lengths */
+    uint32_t block = group >= ATTN_QUERIES_MAX ? 1 : ATTN_QUERIES_MAX / group;
+    uint32_t item = 0;
+    for (uint32_t r = 0; r < c->step->n_rows; r++) {
+        uint32_t begin = c->row_start[r];
+        uint32_t end = begin + c->step->rows[r].n_tokens;
+        for (uint32_t t = begin; t < end; t += block) {
+            for (uint32_t head = 0; head < l->n_head_kv; head++, item++) {
+                struct span heads = part(l->n_head_kv, 1, s->ith, s->nth);
+                bool mine = c->n == 1 ? head >= heads.begin && head < heads.end : item % s->nth == s->ith;
+                if (mine) {
+                    attend_tokens(s, l, head, t, t + block < end ? t + block : end);
+                }
+            }
+        }
+    }
+    const struct acts *y = inner_input(s, &s->mine->attn_out, &c->attn_out);
+    matmul_shared(s, &l->wo, y, c->h, m->n_embd, true);
+    barrier(s);
+}
+
+/* Scores of tokens [begin, end) to chosen experts, ascending, with their weights (lfm2.md 2.3). */
+static void choose_experts(struct cpu *c, const struct model_layer *l, float *scores, uint32_t *experts, float *gains) {
+    uint32_t used = c->m->n_expert_used;
+    uint32_t n_expert = c->m->n_expert;
+    c->k->sigmoid(scores, n_expert);
+    bool chosen[LIMIT_EXPERTS];
+    memset(chosen, 0, n_expert * sizeof chosen[0]);
+    for (uint32_t k = 0; k < used; k++) {
+        uint32_t best = UINT32_MAX;
+        float best_score = 0;
+        for (uint32_t e = 0; e < n_expert; e++) {
+            float score = scores[e] + (l->expert_bias ? l->expert_bias[e] : 0);
+            if (!chosen[e] && (best == UINT32_MAX || score > best_score)) {
+                best = e;
+                best_score = score;
+            }
+        }
+        chosen[best] = true;
+    }
+    float sum = 0;
+    uint32_t n = 0;
+    for (uint32_t e = 0; e < n_expert; e++) {
+        if (chosen[e]) {
+            experts[n] = e;
+            gains[n++] = scores[e];
+            sum += scores[e];
+        }
+    }
+    float scale = c->m->expert_scale / fmaxf(sum, 0x1p-14f);
+    for (uint32_t k = 0; k < used; k++) {
+        gains[k] *= scale;
+    }
+}
+
+static void route(const struct ctx *s, const struct model_layer *l, const struct acts *x, struct span tokens,
+                  float *scores, uint32_t *experts, float *gains) {
+    struct cpu *c = s->c;
+    if (tokens.begin == tokens.end) {
+        return;
+    }
+    struct acts some = *x;
+    some.f += (size_t)tokens.begin * x->n_cols;
+    if (some.q) {
+        some.q += (size_t)tokens.begin * x->n_cols;
+        some.scale += (size_t)tokens.begin * (x->n_cols / QK);
+        some.sums += (size_t)tokens.begin * acts_sums_stride(x->n_cols);
+    }
+    struct mm job = product(&l->router, 0, &some, tokens.end - tokens.begin,
+                            scores + (size_t)tokens.begin * c->m->n_expert, c->m->n_expert);
+    c->k->matmul(&job, 0, c->m->n_expert, s->mine->panel);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+        choose_experts(c, l, scores + (size_t)t * c->m->n_expert, experts + (size_t)t * c->m->n_expert_used,
+                       gains + (size_t)t * c->m->n_expert_used);
+    }
+}
+
+/* Lists of the tokens of each expert, in token order; run by one thread. */
+static void group_by_expert(struct cpu *c) {
+    uint32_t used = c->m->n_expert_used;
+    memset(c->expert_start, 0, (c->m->n_expert + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < c->n * used; i++) {
+        c->expert_start[c->expert_of[i] + 1]++;
+    }
+    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+        c->expert_start[e + 1] += c->expert_start[e];
+    }
+    for (uint32_t i = 0; i < c->n * used; i++) {
+        uint32_t at = c->expert_start[c->expert_of[i]]++; /* moves each start to the next one's; mended below */
+        c->entry_token[at] = i / used;
+        c->entry_slot[at] = at;
+        c->entry_gain[at] = c->gain_of[i];
+    }
+    memmove(c->expert_start + 1, c->expert_start, c->m->n_expert * sizeof(uint32_t));
+    c->expert_start[0] = 0;
+}
+
+/* hidden[slot] = silu(gate x) * up x for rows of one matrix pair, whose entries are (token, slot). */
+static void gate_up(const struct ctx *s, const struct model_layer *l, uint32_t mat, const struct acts *x, uint32_t n,
+                    const uint32_t *src, const uint32_t *dst, struct span rows) {
+    struct cpu *c = s->c;
+    uint32_t ff = l->gate.n_rows;
+    struct mm gate = product(&l->gate, mat, x, n, c->hidden.f, ff);
+    struct mm up = product(&l->up, mat, x, n, c->wide, ff);
+    gate.src = up.src = src;
+    gate.dst = up.dst = dst;
+    matmul_rows(s, &gate, rows);
+    matmul_rows(s, &up, rows);
+    for (uint32_t i = 0; i < n && rows.begin < rows.end; i++) {
+        size_t at = (size_t)(dst ? dst[i] : i) * ff + rows.begin;
+        c->k->silu_mul(c->hidden.f + at, c->wide + at, rows.end - rows.begin);
+    }
+}
+
+static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
+    struct cpu *c = s->c;
+    uint32_t ff = l->gate.n_rows;
+    const struct acts *x = norm_input(s, l->ffn_norm);
+    gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth));
+    barrier(s);
+    struct acts hidden = c->hidden;
+    hidden.n_cols = ff;
+    if (c->n == 1) { /* each thread quantises the token for itself */
+        hidden.q = s->mine->hidden.q;
+        hidden.scale = s->mine->hidden.scale;
+        hidden.sums = s->mine->hidden.sums;
+        c->k->quantize(&hidden, 0);
+    } else {
+        struct span tokens = part(c->n, 1, s->ith, s->nth);
+        for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+            c->k->quantize(&hidden, t);
+        }
+        barrier(s);
+    }
+    matmul_shared(s, &l->down, &hidden, c->h, c->m->n_embd, true);
+    barrier(s);
+}
+
+/* The down products of all experts, added to the residual in ascending order of experts, by owners of output rows. */
+static void experts_down(const struct ctx *s, const struct model_layer *l, const struct acts *hidden,
+                         const uint32_t *start, const uint32_t *token, const uint32_t *slot, const float *gain) {
+    struct cpu *c = s->c;
+    struct span rows = part(c->m->n_embd, 16, s->ith, s->nth);
+    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+        uint32_t at = start[e];
+        if (start[e + 1] == at) {
+            continue;
+        }
+        struct mm job = product(&l->down, e, hidden, start[e + 1] - at, c->h, c->m->n_embd);
+        job.src = slot + at;
+        job.dst = token + at;
+        job.gain = gain + at;
+        job.add = true;
+        matmul_rows(s, &job, rows);
+    }
+}
+
+/* Experts for one token: every thread routes for itself. */
+static void moe_one(const struct ctx *s, const struct model_layer *l) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t used = m->n_expert_used;
+    uint32_t ff = l->gate.n_rows;
+    float scores[LIMIT_EXPERTS];
+    uint32_t experts[LIMIT_EXPERTS];
+    float gains[LIMIT_EXPERTS];
+    const struct acts *x = norm_input(s, l->ffn_norm);
+    route(s, l, x, (struct span){0, 1}, scores, experts, gains);
+    struct span all = part(used * ff, 16, s->ith, s->nth);
+    for (uint32_t k = 0; k < used; k++) {
+        uint32_t begin = all.begin > k * ff ? all.begin - k * ff : 0;
+        uint32_t end = all.end > k * ff ? all.end - k * ff : 0;
+        struct span rows = {begin < ff ? begin : ff, end < ff ? end : ff};
+        uint32_t zero = 0;
+        gate_up(s, l, experts[k], x, 1, &zero, &k, rows);
+    }
+    barrier(s);
+    struct acts hidden = s->mine->hidden;
+    hidden.f = c->hidden.f;
+    hidden.n_cols = ff;
+    struct span rows = part(m->n_embd, 16, s->ith, s->nth);
+    for (uint32_t k = 0; k < used; k++) {
+        c->k->quantize(&hidden, k);
+    }
+    for (uint32_t k = 0; k < used; k++) {
+        struct mm job = product(&l->down, experts[k], &hidden, 1, c->h, m->n_embd);
+        uint32_t zero = 0;
+        job.src = &k;
+        job.dst = &zero;
+        job.gain = &gains[k];
+        job.add = true;
+        matmul_rows(s, &job, rows);
+    }
+    barrier(s);
+    if (s->ith == 0) {
+        c->weight_bytes += used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
+    }
+}
+
+static void moe_many(const struct ctx *s, const struct model_layer *l) {
+    struct cpu *c = s->c;
+    uint32_t used = c->m->n_expert_used;
+    uint32_t ff = l->gate.n_rows;
+    const struct acts *x = norm_input(s, l->ffn_norm);
+    route(s, l, x, part(c->n, 1, s->ith, s->nth), c->route, c->expert_of, c->gain_of);
+    barrier(s);
+    if (s->ith == 0) {
+        group_by_expert(c);
+    }
+    barrier(s);
+    struct span rows = part(ff, 16, s->ith, s->nth);
+    uint32_t touched = 0;
+    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+        uint32_t at = c->expert_start[e];
+        uint32_t n = c->expert_start[e + 1] - at;
+        if (n) {
+            touched++;
+            gate_up(s, l, e, x, n, c->entry_token + at, c->entry_slot + at, rows);
+        }
+    }
+    barrier(s);
+    struct acts hidden = c->hidden;
+    hidden.n_cols = ff;
+    struct span entries = part(c->n * used, 1, s->ith, s->nth);
+    for (uint32_t i = entries.begin; i < entries.end; i++) {
+        c->k->quantize(&hidden, i);
+    }
+    barrier(s);
+    experts_down(s, l, &hidden, c->expert_start, c->entry_token, c->entry_slot, c->entry_gain);
+    barrier(s);
+    if (s->ith == 0) {
+        c->weight_bytes += touched * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
+    }
+}
+
+/* The embedding rows and, once per token for all heads and layers, the rotation angles. */
+static void start_tokens(const struct ctx *s) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    struct span tokens = part(c->n, 1, s->ith, s->nth);
+    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+        const struct step_token *tok = &c->tokens[t];
+        const struct backend_row *row = &c->step->rows[tok->row];
+        int32_t id = row->tokens[tok->pos - row->first_pos];
+        dequantize_row(m->tok_embd.type, m->tok_embd.data + (size_t)id * m->tok_embd.row_bytes,
+                       c->h + (size_t)t * m->n_embd, m->n_embd);
+        uint32_t half = m->head_dim / 2;
+        for (uint32_t i = 0; i < half; i++) {
+            double angle = tok->pos * c->rope_rate[i];
+            c->cos_sin[(size_t)t * m->head_dim + i] = (float)cos(angle);
+            c->cos_sin[(size_t)t * m->head_dim + half + i] = (float)sin(angle);
+        }
+    }
+    barrier(s);
+}
+
+static void head(const struct ctx *s) {
+    struct cpu *c = s->c;
+    const struct model *m = c->m;
+    uint32_t d = m->n_embd;
+    struct span outputs = part(c->n_outputs, 1, s->ith, s->nth);
+    for (uint32_t i = outputs.begin; i < outputs.end; i++) {
+        c->k->rms_norm(c->h + (size_t)c->out_idx[i] * d, m->output_norm, c->x.f + (size_t)i * d, d, m->norm_eps);
+        c->k->quantize(&c->x, i);
+    }
+    barrier(s);
+    struct mm job = product(&m->output, 0, &c->x, c->n_outputs, c->logits, m->n_vocab);
+    matmul_rows(s, &job, part(m->n_vocab, 16, s->ith, s->nth));
+}
+
+void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth) {
+    struct ctx s = {.c = c, .ith = ith, .nth = nth, .mine = &c->threads[ith]};
+    start_tokens(&s);
+    for (uint32_t i = 0; i < c->m->n_layer; i++) {
+        const struct model_layer *l = &c->m->layers[i];
+        if (l->is_attention) {
+            attention(&s, l);
+        } else {
+            short_conv(&s, l);
+        }
+        if (!l->is_moe) {
+            dense_ffn(&s, l);
+        } else if (c->n == 1) {
+            moe_one(&s, l);
+        } else {
+            moe_many(&s, l);
+        }
+    }
+    if (c->n_outputs) {
+        head(&s);
+    }
+}

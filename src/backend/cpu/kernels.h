@@ -1,0 +1,92 @@
+/*
+ * The cpu backend's kernels: one table per ISA, all with the same bits (docs/numerics.md). kernels.inc.h holds the one
+ * source; kernels_c.c, kernels_avx2.c and kernels_avx512.c compile it under their flags.
+ */
+#ifndef CPU_KERNELS_H
+#define CPU_KERNELS_H
+
+#include "base/dtype.h"
+#include "base/limits.h"
+#include "quant/quant.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Activations of n tokens as the matrix kernels read them. K-quant weights meet 16-bit activations with one float scale
+ * per 256; all other types meet F32. */
+struct acts {
+    uint32_t n_cols;
+    float *f;     /* [n][n_cols] */
+    int16_t *q;   /* [n][n_cols]: f = q * scale; written when n_cols is a multiple of 256 */
+    float *scale; /* [n][n_cols / 256] */
+    float *sums;  /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
+};
+
+static inline uint32_t acts_sums_stride(uint32_t n_cols) {
+    return (n_cols / 32 + 15) / 16 * 16;
+}
+
+/* y[dst[i]][row] = w[row] . x[src[i]] for i in 0..n; with add, y += gain[i] * (the same), gain NULL being all ones. */
+struct mm {
+    const uint8_t *w; /* [rows] rows of row_bytes */
+    size_t row_bytes;
+    enum dtype type;
+    uint32_t n_cols;
+    const struct acts *x;
+    uint32_t n;
+    const uint32_t *src; /* [n] or NULL: i */
+    const uint32_t *dst; /* [n] or NULL: i */
+    float *y;
+    size_t y_stride;
+    bool add;
+    const float *gain; /* [n] or NULL */
+};
+
+/* Queries of one KV head against its pages. K pages are [dim][64] so that lanes are positions, V pages [64][dim]. */
+struct attn {
+    const uint16_t *k, *v; /* F16, this layer and head of page 0 */
+    size_t page_stride;    /* elements from page to page */
+    const uint32_t *pages;
+    uint32_t dim;    /* multiple of 16, at most 256 */
+    uint32_t n;      /* queries, at most ATTN_QUERIES_MAX */
+    uint32_t window; /* positions visible to a query, 0 = all */
+    float scale;
+    const float *const *q; /* [n] pointers to [dim] */
+    float *const *out;     /* [n] pointers to [dim] */
+    const uint32_t *pos;   /* [n] */
+};
+enum { ATTN_QUERIES_MAX = 16 };
+
+struct kernels {
+    const char *name;
+    /* rows [row0, row1) of one matrix; scratch is this thread's, of kernels_scratch_bytes(n_cols) */
+    void (*matmul)(const struct mm *job, uint32_t row0, uint32_t row1, void *scratch);
+    /* q, scale and sums of row i from its floats */
+    void (*quantize)(const struct acts *x, uint32_t i);
+    /* y = x * gain / sqrt(mean(x^2) + eps); n is a multiple of 16; y may be x */
+    void (*rms_norm)(const float *x, const float *gain, float *y, uint32_t n, float eps);
+    /* g = silu(g) * u; n is a multiple of 16 */
+    void (*silu_mul)(float *g, const float *u, uint32_t n);
+    /* p = 1 / (1 + e^-x); any n */
+    void (*sigmoid)(float *x, uint32_t n);
+    /* rotates pairs (i, i + dim / 2) by cos_sin[i], cos_sin[dim / 2 + i] */
+    void (*rope)(float *x, const float *cos_sin, uint32_t dim);
+    /* One token of the gated short convolution for channels [c0, c1), multiples of 16: u = B * x; y = C * sum(taps * u);
+     * taps [n_taps][d], state [n_taps - 1][d] oldest first, advanced. */
+    void (*conv)(const float *bcx, const float *taps, uint32_t n_taps, float *state, float *y, uint32_t d, uint32_t c0,
+                 uint32_t c1);
+    void (*attend)(const struct attn *job);
+    /* stores a head's K (transposed) and V at a position of a page */
+    void (*store_kv)(const float *k, const float *v, uint16_t *k_page, uint16_t *v_page, uint32_t dim, uint32_t at);
+};
+
+extern const struct kernels kernels_c, kernels_avx2, kernels_avx512;
+
+size_t kernels_scratch_bytes(uint32_t n_cols_max);
+/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512). */
+const struct kernels *kernels_select(void);
+/* NULL if this CPU (or build) lacks the ISA. name: "ref", "avx2", "avx512". */
+const struct kernels *kernels_by_name(const char *name);
+
+#endif

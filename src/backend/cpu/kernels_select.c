@@ -1,0 +1,43 @@
+#include "backend/cpu/kernels.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* As the panels in kernels.inc.h need: 24 rows of int16 with their scales and minima, or 12 rows of float. */
+size_t kernels_scratch_bytes(uint32_t n_cols_max) {
+    size_t rows = 24;
+    size_t k = rows * (n_cols_max * sizeof(int16_t) + (n_cols_max / QK + acts_sums_stride(n_cols_max)) * sizeof(float));
+    size_t f = rows / 2 * n_cols_max * sizeof(float);
+    return (k > f ? k : f) + 4096;
+}
+
+const struct kernels *kernels_by_name(const char *name) {
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                  __builtin_cpu_supports("avx512vnni");
+    if (strcmp(name, "avx512") == 0) {
+        return avx512 ? &kernels_avx512 : NULL;
+    }
+    if (strcmp(name, "avx2") == 0) {
+        return avx2 ? &kernels_avx2 : NULL;
+    }
+#endif
+    return strcmp(name, "ref") == 0 ? &kernels_c : NULL;
+}
+
+const struct kernels *kernels_select(void) {
+    static const char *const cascade[] = {"ref", "avx2", "avx512"};
+    const char *mask = getenv("SLUICE_CPU");
+    const struct kernels *best = &kernels_c;
+    for (size_t i = 0; i < sizeof cascade / sizeof cascade[0]; i++) {
+        const struct kernels *k = kernels_by_name(cascade[i]);
+        best = k ? k : best;
+        if (mask && strcmp(mask, cascade[i]) == 0) {
+            break;
+        }
+    }
+    return best;
+}

@@ -1,0 +1,540 @@
+/*
+ * Every kernel of the cpu backend on every ISA of this machine: against double arithmetic on dequantised weights
+ * (tolerance with its reason), bit for bit against the portable table, outputs fenced by guard values.
+ *   test_kernels            the checks
+ *   test_kernels --bench    GB/s at one token, GMAC/s at 512, share of the measured read bandwidth, one thread
+ */
+#include "backend/cpu/kernels.h"
+#include "base/clock.h"
+#include "base/half.h"
+#include "base/mem.h"
+#include "quant/quant.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
+                                   DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
+static const char *const isas[] = {"ref", "avx2", "avx512"};
+enum { N_TYPES = sizeof types / sizeof types[0], N_ISAS = sizeof isas / sizeof isas[0] };
+
+static uint64_t seed = 0x9E3779B97F4A7C15u;
+
+static uint32_t rnd(void) {
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(seed >> 33);
+}
+
+static float gauss(void) {
+    float s = -6;
+    for (int i = 0; i < 12; i++) {
+        s += (float)rnd() / 2147483648.0f;
+    }
+    return s;
+}
+
+struct fixture {
+    enum dtype type;
+    uint32_t n_cols, n_rows, n;
+    uint8_t *w;
+    size_t row_bytes;
+    struct acts x;
+    void *scratch;
+};
+
+/* Zeroed and aligned as the backend's arena is. */
+static void *aligned(size_t n, size_t size) {
+    size_t bytes = (n * size + 64 + 63) / 64 * 64;
+    void *p = aligned_alloc(64, bytes);
+    memset(p, 0, bytes);
+    return p;
+}
+
+static struct acts new_acts(uint32_t n, uint32_t n_cols) {
+    struct acts a = {.n_cols = n_cols};
+    a.f = aligned((size_t)n * n_cols, sizeof(float));
+    a.q = aligned((size_t)n * n_cols, sizeof(int16_t));
+    a.scale = aligned((size_t)n * (n_cols / QK), sizeof(float));
+    a.sums = aligned((size_t)n * acts_sums_stride(n_cols), sizeof(float));
+    return a;
+}
+
+static void free_acts(struct acts *a) {
+    free(a->f);
+    free(a->q);
+    free(a->scale);
+    free(a->sums);
+}
+
+enum fill { FILL_GAUSS, FILL_EXTREME, FILL_TINY };
+
+/* Weights of any finite value: extreme blocks have every quant and scale at its largest. */
+static struct fixture new_fixture(enum dtype type, uint32_t n_rows, uint32_t n_cols, uint32_t n, enum fill fill) {
+    const struct dtype_info *info = dtype_get(type);
+    struct fixture f = {
+        .type = type, .n_cols = n_cols, .n_rows = n_rows, .n = n, .row_bytes = dtype_row_bytes(info, n_cols)};
+    f.w = calloc(n_rows, f.row_bytes);
+    float *row = calloc(n_cols, sizeof(float));
+    for (uint32_t r = 0; r < n_rows; r++) {
+        for (uint32_t c = 0; c < n_cols; c++) {
+            row[c] = gauss() * 0.02f;
+        }
+        quantize_row(type, row, f.w + r * f.row_bytes, n_cols);
+    }
+    if (fill == FILL_EXTREME && info->block_elems == QK) {
+        for (size_t b = 0; b < (size_t)n_rows * n_cols / QK; b++) {
+            uint8_t *p = f.w + b * info->block_bytes;
+            memset(p + (type == DTYPE_Q6_K ? 0 : 4), rnd() & 1 ? 0xFF : 0x00,
+                   info->block_bytes - (type == DTYPE_Q6_K ? 18 : 4));
+            if (type == DTYPE_Q6_K) {
+                memset(p + 192, rnd() & 1 ? 0x80 : 0x7F, 16);
+            } else {
+                memset(p + 4, 0xFF, 12);
+            }
+        }
+    }
+    free(row);
+    f.x = new_acts(n, n_cols);
+    for (size_t i = 0; i < (size_t)n * n_cols; i++) {
+        f.x.f[i] = fill == FILL_TINY ? 1e-36f * gauss() : fill == FILL_EXTREME ? (rnd() & 1 ? 1e4f : -1e4f) : gauss();
+    }
+    f.scratch = aligned(kernels_scratch_bytes(n_cols), 1);
+    return f;
+}
+
+static void free_fixture(struct fixture *f) {
+    free(f->w);
+    free(f->scratch);
+    free_acts(&f->x);
+}
+
+static const float guard = -12345.678f;
+
+static float *run_matmul(const struct kernels *k, struct fixture *f, uint32_t row0, uint32_t row1, uint32_t stride) {
+    float *y = malloc((size_t)f->n * stride * sizeof(float));
+    for (size_t i = 0; i < (size_t)f->n * stride; i++) {
+        y[i] = guard;
+    }
+    for (uint32_t i = 0; i < f->n; i++) {
+        k->quantize(&f->x, i);
+    }
+    struct mm job = {.w = f->w,
+                     .row_bytes = f->row_bytes,
+                     .type = f->type,
+                     .n_cols = f->n_cols,
+                     .x = &f->x,
+                     .n = f->n,
+                     .y = y,
+                     .y_stride = stride};
+    k->matmul(&job, row0, row1, f->scratch);
+    return y;
+}
+
+static void check_matmul(enum dtype type, uint32_t n_rows, uint32_t n_cols, uint32_t n, enum fill fill) {
+    struct fixture f = new_fixture(type, n_rows, n_cols, n, fill);
+    uint32_t row0 = n_rows > 3 ? 1 : 0;
+    uint32_t row1 = n_rows > 3 ? n_rows - 1 : n_rows;
+    uint32_t stride = n_rows + 5;
+    float *base = run_matmul(kernels_by_name("ref"), &f, row0, row1, stride);
+    float *row = malloc(n_cols * sizeof(float));
+    for (uint32_t r = 0; r < n_rows; r++) {
+        dequantize_row(type, f.w + r * f.row_bytes, row, n_cols);
+        for (uint32_t i = 0; i < n; i++) {
+            float got = base[(size_t)i * stride + r];
+            if (r < row0 || r >= row1) {
+                assert_true(got == guard);
+                continue;
+            }
+            double sum = 0;
+            double size = 0;
+            for (uint32_t c = 0; c < n_cols; c++) {
+                double p = (double)row[c] * f.x.f[(size_t)i * n_cols + c];
+                sum += p;
+                size += fabs(p);
+            }
+            /* activations are rounded to 1/65534 of their block's largest; float sums of <= n_cols/16 terms */
+            double tolerance = size * 1e-4 + 1e-30;
+            if (!(fabs(sum - got) <= tolerance)) {
+                fail_msg("%s %ux%u n=%u row %u token %u: %g, exact %g, tolerance %g", dtype_get(type)->name, n_rows,
+                         n_cols, n, r, i, (double)got, sum, tolerance);
+            }
+        }
+    }
+    for (int k = 1; k < N_ISAS; k++) {
+        if (kernels_by_name(isas[k])) {
+            float *y = run_matmul(kernels_by_name(isas[k]), &f, row0, row1, stride);
+            if (memcmp(y, base, (size_t)n * stride * sizeof(float)) != 0) {
+                fail_msg("%s %ux%u n=%u: %s differs from the portable kernels", dtype_get(type)->name, n_rows, n_cols,
+                         n, isas[k]);
+            }
+            free(y);
+        }
+    }
+    free(row);
+    free(base);
+    free_fixture(&f);
+}
+
+static void matmul_is_right_everywhere(void **state) {
+    (void)state;
+    static const uint32_t tokens[] = {1, 2, 3, 4, 5, 9, 16, 33};
+    static const uint32_t cols[] = {256, 512, 1792, 2048};
+    for (int t = 0; t < N_TYPES; t++) {
+        for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+            for (size_t c = 0; c < sizeof cols / sizeof cols[0]; c++) {
+                check_matmul(types[t], 1 + rnd() % 60, cols[c], tokens[i], FILL_GAUSS);
+            }
+        }
+        check_matmul(types[t], 30, 512, 6, FILL_EXTREME);
+        check_matmul(types[t], 30, 512, 1, FILL_EXTREME);
+        check_matmul(types[t], 30, 512, 6, FILL_TINY);
+    }
+    check_matmul(DTYPE_F32, 7, 16, 3, FILL_GAUSS);
+    check_matmul(DTYPE_Q8_0, 7, 96, 7, FILL_GAUSS);
+}
+
+static void one_token_equals_many(void **state) {
+    (void)state;
+    for (int t = 0; t < N_TYPES; t++) {
+        struct fixture f = new_fixture(types[t], 50, 768, 40, FILL_GAUSS);
+        for (int k = 0; k < N_ISAS; k++) {
+            const struct kernels *table = kernels_by_name(isas[k]);
+            if (!table) {
+                continue;
+            }
+            float *all = run_matmul(table, &f, 0, 50, 50);
+            for (uint32_t i = 0; i < f.n; i++) {
+                float one[50];
+                uint32_t src = i;
+                uint32_t dst = 0;
+                struct mm job = {.w = f.w,
+                                 .row_bytes = f.row_bytes,
+                                 .type = f.type,
+                                 .n_cols = f.n_cols,
+                                 .x = &f.x,
+                                 .n = 1,
+                                 .src = &src,
+                                 .dst = &dst,
+                                 .y = one,
+                                 .y_stride = 50};
+                table->matmul(&job, 0, 50, f.scratch);
+                assert_memory_equal(one, all + 50 * (size_t)i, sizeof one);
+            }
+            free(all);
+        }
+        free_fixture(&f);
+    }
+}
+
+static void added_products_use_gains(void **state) {
+    (void)state;
+    struct fixture f = new_fixture(DTYPE_Q4_K, 20, 256, 6, FILL_GAUSS);
+    const struct kernels *k = kernels_select();
+    float *plain = run_matmul(k, &f, 0, 20, 20);
+    float y[6 * 20];
+    float gain[6];
+    for (int i = 0; i < 6; i++) {
+        gain[i] = gauss();
+    }
+    for (int i = 0; i < 6 * 20; i++) {
+        y[i] = (float)i;
+    }
+    struct mm job = {.w = f.w,
+                     .row_bytes = f.row_bytes,
+                     .type = f.type,
+                     .n_cols = 256,
+                     .x = &f.x,
+                     .n = 6,
+                     .y = y,
+                     .y_stride = 20,
+                     .add = true,
+                     .gain = gain};
+    k->matmul(&job, 0, 20, f.scratch);
+    for (int i = 0; i < 6 * 20; i++) {
+        assert_true(y[i] == fmaf(gain[i / 20], plain[i], (float)i));
+    }
+    job.gain = NULL;
+    k->matmul(&job, 0, 20, f.scratch);
+    for (int i = 0; i < 6 * 20; i++) {
+        assert_true(y[i] == fmaf(gain[i / 20], plain[i], (float)i) + plain[i]);
+    }
+    free(plain);
+    free_fixture(&f);
+}
+
+/* All small kernels on one table's worth of random input, outputs appended to out. */
+static size_t run_small(const struct kernels *k, uint64_t with_seed, float *out) {
+    seed = with_seed;
+    enum { D = 144, TAPS = 3 };
+    size_t n = 0;
+    float x[D];
+    float g[D];
+    float bcx[3 * D];
+    float state[2 * D];
+    float taps[3 * D];
+    for (int i = 0; i < D; i++) {
+        x[i] = 3 * gauss();
+        g[i] = gauss();
+    }
+    for (int i = 0; i < 3 * D; i++) {
+        bcx[i] = gauss();
+        taps[i] = gauss();
+    }
+    for (int i = 0; i < 2 * D; i++) {
+        state[i] = gauss();
+    }
+    k->rms_norm(x, g, out + n, D, 1e-5f);
+    n += D;
+    memcpy(out + n, x, sizeof x);
+    k->silu_mul(out + n, g, D);
+    n += D;
+    memcpy(out + n, x, sizeof x);
+    k->sigmoid(out + n, D - 3);
+    n += D;
+    memcpy(out + n, x, sizeof x);
+    k->rope(out + n, g, 64);
+    n += D;
+    memcpy(out + n, state, sizeof state);
+    out[n + 2 * D + 15] = guard;
+    k->conv(bcx, taps, TAPS, out + n, out + n + 2 * D, D, 16, D);
+    assert_true(out[n + 2 * D + 15] == guard);
+    memset(out + n + 2 * D, 0, 16 * sizeof(float));
+    n += 3 * D;
+    return n;
+}
+
+static void small_kernels_agree(void **state) {
+    (void)state;
+    static float a[4096];
+    static float b[4096];
+    for (uint64_t s = 1; s < 200; s++) {
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        size_t n = run_small(kernels_by_name("ref"), s, a);
+        for (int k = 1; k < N_ISAS; k++) {
+            if (kernels_by_name(isas[k])) {
+                run_small(kernels_by_name(isas[k]), s, b);
+                assert_memory_equal(a, b, n * sizeof(float));
+            }
+        }
+    }
+}
+
+static void small_kernels_are_right(void **state) {
+    (void)state;
+    const struct kernels *k = kernels_select();
+    float x[64];
+    float u[64];
+    for (int i = 0; i < 64; i++) {
+        x[i] = -90 + 3 * (float)i;
+        u[i] = 1;
+    }
+    float y[64];
+    memcpy(y, x, sizeof y);
+    k->silu_mul(y, u, 64);
+    for (int i = 0; i < 64; i++) {
+        double want = x[i] / (1 + exp(-(double)x[i]));
+        assert_true(fabs(y[i] - want) <= 1e-6 * fabs(want) + 1e-30);
+    }
+    memcpy(y, x, sizeof y);
+    k->sigmoid(y, 61);
+    for (int i = 0; i < 61; i++) {
+        double want = 1 / (1 + exp(-(double)x[i]));
+        assert_true(fabs(y[i] - want) <= 1e-6 * want + 2e-38);
+    }
+    assert_true(y[61] == x[61]);
+}
+
+/* Attention of one table over a paged cache; also in double. */
+static void attention_is_right(void **state) {
+    (void)state;
+    enum { DIM = 64, POS = 200, PAGES = 4, Q = 16 };
+    static uint16_t kp[PAGES][DIM * KV_PAGE_TOKENS];
+    static uint16_t vp[PAGES][DIM * KV_PAGE_TOKENS];
+    static float key[POS][DIM];
+    static float val[POS][DIM];
+    static float q[Q][DIM];
+    static float out[N_ISAS][Q][DIM];
+    const uint32_t pages[PAGES] = {2, 0, 3, 1};
+    memset(kp, 0xFF, sizeof kp); /* NaN where nothing was stored: must not reach a result */
+    memset(vp, 0xFF, sizeof vp);
+    for (uint32_t p = 0; p < POS; p++) {
+        for (int d = 0; d < DIM; d++) {
+            key[p][d] = f16_to_f32(f32_to_f16(gauss()));
+            val[p][d] = f16_to_f32(f32_to_f16(gauss()));
+        }
+        const struct kernels *k = kernels_by_name(isas[p % 3]) ? kernels_by_name(isas[p % 3]) : kernels_select();
+        k->store_kv(key[p], val[p], kp[pages[p / 64]], vp[pages[p / 64]], DIM, p % 64);
+    }
+    for (uint32_t window = 0; window < 100; window += 33) {
+        const float *qs[Q];
+        uint32_t pos[Q];
+        for (int i = 0; i < Q; i++) {
+            for (int d = 0; d < DIM; d++) {
+                q[i][d] = gauss();
+            }
+            qs[i] = q[i];
+            pos[i] = i == 0 ? 0 : i == 1 ? POS - 1 : rnd() % POS;
+        }
+        for (int k = 0; k < N_ISAS; k++) {
+            const struct kernels *table = kernels_by_name(isas[k]);
+            if (!table) {
+                memcpy(out[k], out[0], sizeof out[0]);
+                continue;
+            }
+            /* in groups of every size, so that company is seen not to matter */
+            for (uint32_t at = 0, n = 1; at < Q; at += n, n = n % 7 + 1) {
+                n = at + n > Q ? Q - at : n;
+                float *outs[Q];
+                for (uint32_t i = 0; i < n; i++) {
+                    outs[i] = out[k][at + i];
+                }
+                struct attn job = {.k = kp[0],
+                                   .v = vp[0],
+                                   .page_stride = DIM * KV_PAGE_TOKENS,
+                                   .pages = pages,
+                                   .dim = DIM,
+                                   .n = n,
+                                   .window = window,
+                                   .scale = 0.125f,
+                                   .q = qs + at,
+                                   .out = outs,
+                                   .pos = pos + at};
+                table->attend(&job);
+            }
+            if (k == 0) {
+                float *outs[Q];
+                static float whole[Q][DIM];
+                for (uint32_t i = 0; i < Q; i++) {
+                    outs[i] = whole[i];
+                }
+                struct attn job = {.k = kp[0],
+                                   .v = vp[0],
+                                   .page_stride = DIM * KV_PAGE_TOKENS,
+                                   .pages = pages,
+                                   .dim = DIM,
+                                   .n = Q,
+                                   .window = window,
+                                   .scale = 0.125f,
+                                   .q = qs,
+                                   .out = outs,
+                                   .pos = pos};
+                table->attend(&job);
+                assert_memory_equal(whole, out[0], sizeof whole);
+            }
+            assert_memory_equal(out[k], out[0], sizeof out[0]);
+        }
+        for (int i = 0; i < Q; i++) {
+            double acc[DIM] = {0};
+            double sum = 0;
+            uint32_t first = window && pos[i] + 1 > window ? pos[i] + 1 - window : 0;
+            for (uint32_t p = first; p <= pos[i]; p++) {
+                double s = 0;
+                for (int d = 0; d < DIM; d++) {
+                    s += (double)q[i][d] * key[p][d];
+                }
+                double e = exp(s / 8);
+                sum += e;
+                for (int d = 0; d < DIM; d++) {
+                    acc[d] += e * val[p][d];
+                }
+            }
+            for (int d = 0; d < DIM; d++) {
+                assert_true(fabs(acc[d] / sum - out[0][i][d]) < 1e-5); /* float sums of up to 200 terms of size 1 */
+            }
+        }
+    }
+}
+
+/* ---- --bench ---- */
+
+static double read_bandwidth(void) {
+    size_t n = 1u << 30;
+    uint64_t *p = mem_map(n);
+    if (!p) {
+        return 0;
+    }
+    memset(p, 1, n);
+    double best = 0;
+    volatile uint64_t sink = 0;
+    for (int r = 0; r < 4; r++) {
+        uint64_t t = clock_ns();
+        uint64_t s[8] = {0};
+        for (size_t i = 0; i < n / 8; i += 8) {
+            for (int j = 0; j < 8; j++) {
+                s[j] ^= p[i + (size_t)j];
+            }
+        }
+        sink += s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
+        best = fmax(best, (double)n / (double)(clock_ns() - t));
+    }
+    mem_unmap(p, n);
+    return best;
+}
+
+static void bench_matmul(const struct kernels *k, enum dtype type, double roof) {
+    enum { ROWS = 32768, COLS = 2048 };
+    double gb[2];
+    for (int many = 0; many < 2; many++) {
+        uint32_t rows = many ? 1792 : ROWS;
+        struct fixture f = new_fixture(type, 256, COLS, many ? 512 : 1, FILL_GAUSS);
+        uint8_t *w = mem_map(rows * f.row_bytes);
+        for (uint32_t r = 0; r < rows; r++) {
+            memcpy(w + r * f.row_bytes, f.w + r % 256 * f.row_bytes, f.row_bytes);
+        }
+        float *y = malloc((size_t)f.n * rows * sizeof(float));
+        for (uint32_t i = 0; i < f.n; i++) {
+            k->quantize(&f.x, i);
+        }
+        struct mm job = {.w = w,
+                         .row_bytes = f.row_bytes,
+                         .type = type,
+                         .n_cols = COLS,
+                         .x = &f.x,
+                         .n = f.n,
+                         .y = y,
+                         .y_stride = rows};
+        double best = 1e30;
+        for (int r = 0; r < 5; r++) {
+            uint64_t t = clock_ns();
+            k->matmul(&job, 0, rows, f.scratch);
+            best = fmin(best, (double)(clock_ns() - t));
+        }
+        gb[many] = many ? (double)f.n * rows * COLS / best : (double)rows * (double)f.row_bytes / best;
+        free(y);
+        mem_unmap(w, rows * f.row_bytes);
+        free_fixture(&f);
+    }
+    printf("%-7s %-5s  1 token %6.1f GB/s (%3.0f%% of read bandwidth)   512 tokens %7.1f GMAC/s\n", k->name,
+           dtype_get(type)->name, gb[0], 100 * gb[0] / roof, gb[1]);
+}
+
+static void bench(void) {
+    double roof = read_bandwidth();
+    printf("read bandwidth, one thread, plain loop: %.1f GB/s\n", roof);
+    for (int k = 1; k < N_ISAS; k++) {
+        for (int t = 0; t < N_TYPES && kernels_by_name(isas[k]); t++) {
+            bench_matmul(kernels_by_name(isas[k]), types[t], roof);
+        }
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
+        bench();
+        return 0;
+    }
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(matmul_is_right_everywhere), cmocka_unit_test(one_token_equals_many),
+        cmocka_unit_test(added_products_use_gains),   cmocka_unit_test(small_kernels_agree),
+        cmocka_unit_test(small_kernels_are_right),    cmocka_unit_test(attention_is_right),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
