@@ -194,6 +194,9 @@ VEC vf sub_minima(vf acc, const float *mins, const float *sums, uint32_t n) {
 
 typedef float (*unpack_fn)(const uint8_t *block, vs w[8], float *mins);
 
+/* Inner loops are functions of their own: inlined into one another they run out of address registers. */
+#define KERNEL static __attribute__((noinline))
+
 /* One row against T <= FEW tokens, the row unpacked once in registers. */
 VEC void k_row(const struct mm *m, uint32_t row, uint32_t i0, const int T, unpack_fn unpack, size_t block_bytes, bool has_mins,
                float *mins) {
@@ -307,8 +310,43 @@ VEC void k_tile(const struct mm *m, const struct panel *pn, uint32_t r0, uint32_
     }
 }
 
+/* All tiles of a panel of `rows` rows. */
+VEC void tile_columns(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, uint32_t i, const int T,
+                      const bool has_mins) {
+    uint32_t r = 0;
+    for (; r + TILE_R <= rows; r += TILE_R) {
+        k_tile(m, pn, r, row + r, i, TILE_R, T, has_mins);
+    }
+    for (; r < rows; r++) {
+        k_tile(m, pn, r, row + r, i, 1, T, has_mins);
+    }
+}
+
+KERNEL void tile_columns_full(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, uint32_t i) {
+    tile_columns(m, pn, row, rows, i, TILE_T, false);
+}
+KERNEL void tile_columns_full_mins(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, uint32_t i) {
+    tile_columns(m, pn, row, rows, i, TILE_T, true);
+}
+KERNEL void tile_columns_one(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, uint32_t i) {
+    tile_columns(m, pn, row, rows, i, 1, false);
+}
+KERNEL void tile_columns_one_mins(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, uint32_t i) {
+    tile_columns(m, pn, row, rows, i, 1, true);
+}
+
+static void panel_tiles(const struct mm *m, const struct panel *pn, uint32_t row, uint32_t rows, bool has_mins) {
+    uint32_t i = 0;
+    for (; i + TILE_T <= m->n; i += TILE_T) {
+        (has_mins ? tile_columns_full_mins : tile_columns_full)(m, pn, row, rows, i);
+    }
+    for (; i < m->n; i++) {
+        (has_mins ? tile_columns_one_mins : tile_columns_one)(m, pn, row, rows, i);
+    }
+}
+
 VEC void k_panel(const struct mm *m, uint32_t row, uint32_t rows, void *scratch, unpack_fn unpack, size_t block_bytes,
-                 bool has_mins) {
+                 const bool has_mins) {
     struct panel pn = panel_at(scratch, m->n_cols);
     const size_t n_cols = m->n_cols;
     const uint32_t n_blocks = m->n_cols / QK;
@@ -325,65 +363,57 @@ VEC void k_panel(const struct mm *m, uint32_t row, uint32_t rows, void *scratch,
             }
         }
     }
-    uint32_t i = 0;
-    for (; i + TILE_T <= m->n; i += TILE_T) {
-        uint32_t r = 0;
-        for (; r + TILE_R <= rows; r += TILE_R) {
-            k_tile(m, &pn, r, row + r, i, TILE_R, TILE_T, has_mins);
-        }
-        for (; r < rows; r++) {
-            k_tile(m, &pn, r, row + r, i, 1, TILE_T, has_mins);
-        }
-    }
-    for (; i < m->n; i++) {
-        uint32_t r = 0;
-        for (; r + TILE_R <= rows; r += TILE_R) {
-            k_tile(m, &pn, r, row + r, i, TILE_R, 1, has_mins);
-        }
-        for (; r < rows; r++) {
-            k_tile(m, &pn, r, row + r, i, 1, 1, has_mins);
-        }
+    panel_tiles(m, &pn, row, rows, has_mins);
+}
+
+/* Rows [row0, row1) against T <= FEW tokens. */
+VEC void k_few(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, const int T, unpack_fn unpack, size_t block_bytes,
+               const bool has_mins) {
+    float *mins = scratch;
+    memset(mins, 0, acts_sums_stride(m->n_cols) * sizeof(float));
+    for (uint32_t row = row0; row < row1; row++) {
+        k_row(m, row, 0, T, unpack, block_bytes, has_mins, mins);
     }
 }
 
-VEC void k_matmul(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, unpack_fn unpack, size_t block_bytes,
-                  bool has_mins) {
-    if (m->n > FEW) {
-        for (uint32_t row = row0; row < row1; row += PANEL) {
-            k_panel(m, row, row1 - row < PANEL ? row1 - row : PANEL, scratch, unpack, block_bytes, has_mins);
-        }
-        return;
+#define K_MATMUL(type, has_mins)                                                                                       \
+    KERNEL void few_1_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                        \
+        k_few(m, row0, row1, scratch, 1, unpack_##type, sizeof(struct block_##type), has_mins);                        \
+    }                                                                                                                  \
+    KERNEL void few_2_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                        \
+        k_few(m, row0, row1, scratch, 2, unpack_##type, sizeof(struct block_##type), has_mins);                        \
+    }                                                                                                                  \
+    KERNEL void few_3_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                        \
+        k_few(m, row0, row1, scratch, 3, unpack_##type, sizeof(struct block_##type), has_mins);                        \
+    }                                                                                                                  \
+    KERNEL void few_4_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                        \
+        k_few(m, row0, row1, scratch, 4, unpack_##type, sizeof(struct block_##type), has_mins);                        \
+    }                                                                                                                  \
+    static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
+        static void (*const few[FEW + 1])(const struct mm *, uint32_t, uint32_t, void *) = {                           \
+            NULL, few_1_##type, few_2_##type, few_3_##type, few_4_##type};                                             \
+        if (m->n <= FEW) {                                                                                             \
+            few[m->n](m, row0, row1, scratch);                                                                         \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (uint32_t row = row0; row < row1; row += PANEL) {                                                          \
+            k_panel(m, row, row1 - row < PANEL ? row1 - row : PANEL, scratch, unpack_##type,                           \
+                    sizeof(struct block_##type), has_mins);                                                            \
+        }                                                                                                              \
     }
-    struct panel pn = panel_at(scratch, m->n_cols);
-    uint32_t sums_stride = acts_sums_stride(m->n_cols);
-    memset(pn.mins, 0, sums_stride * sizeof(float));
-    for (uint32_t row = row0; row < row1; row++) {
-        switch (m->n) {
-        case 1:
-            k_row(m, row, 0, 1, unpack, block_bytes, has_mins, pn.mins);
-            break;
-        case 2:
-            k_row(m, row, 0, 2, unpack, block_bytes, has_mins, pn.mins);
-            break;
-        case 3:
-            k_row(m, row, 0, 3, unpack, block_bytes, has_mins, pn.mins);
-            break;
-        case 4:
-            k_row(m, row, 0, 4, unpack, block_bytes, has_mins, pn.mins);
-            break;
-        default:
-            break;
-        }
-    }
-}
+
+K_MATMUL(q4_k, true)
+K_MATMUL(q5_k, true)
+K_MATMUL(q6_k, false)
 
 /* ---- F32 products of the other types ---- */
 
 typedef vf (*load_fn)(const uint8_t *row, uint32_t c);
 
-/* R rows at w against T tokens. */
+/* R rows at w against T tokens, STEP columns (BYTES bytes) at a time: 32 lets both halves of a block share its scale. With
+ * one token the next R rows are fetched meanwhile: rows are too short for the hardware to get up to speed on them. */
 VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t i0, const int R, const int T,
-                load_fn load) {
+                load_fn load, const uint32_t STEP, const uint32_t BYTES) {
     const float *x[FTILE_T];
     vf acc[FTILE_R][FTILE_T];
     for (int t = 0; t < T; t++) {
@@ -392,17 +422,27 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
             acc[r][t] = vf_zero();
         }
     }
-    for (uint32_t c = 0; c < m->n_cols; c += 16) {
-        vf a[FTILE_T];
-        for (int t = 0; t < T; t++) {
-            a[t] = vf_load(x[t] + c);
-            VEC_KEEP(a[t]);
+    const uint32_t n_cols = m->n_cols;
+    const uint8_t *next = w + (size_t)R * stride;
+    for (uint32_t c0 = 0; c0 < n_cols; c0 += STEP) {
+        if (T == 1) {
+            for (int r = 0; r < R; r++) {
+                VEC_PREFETCH(next + (size_t)r * stride);
+            }
+            next += BYTES;
         }
-        for (int r = 0; r < R; r++) {
-            vf b = load(w + (size_t)r * stride, c);
-            VEC_KEEP(b);
+        for (uint32_t c = c0; c < c0 + STEP; c += 16) {
+            vf a[FTILE_T];
             for (int t = 0; t < T; t++) {
-                acc[r][t] = vf_fma(b, a[t], acc[r][t]);
+                a[t] = vf_load(x[t] + c);
+                VEC_KEEP(a[t]);
+            }
+            for (int r = 0; r < R; r++) {
+                vf b = load(w + (size_t)r * stride, c);
+                VEC_KEEP(b);
+                for (int t = 0; t < T; t++) {
+                    acc[r][t] = vf_fma(b, a[t], acc[r][t]);
+                }
             }
         }
     }
@@ -413,70 +453,100 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
     }
 }
 
-VEC void f_panel(const struct mm *m, uint32_t row, uint32_t rows, const uint8_t *w, size_t stride, load_fn load) {
-    uint32_t i = 0;
-    for (; i + FTILE_T <= m->n; i += FTILE_T) {
-        uint32_t r = 0;
-        for (; r + FTILE_R <= rows; r += FTILE_R) {
-            f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, FTILE_T, load);
-        }
-        for (; r < rows; r++) {
-            f_tile(m, w + r * stride, stride, row + r, i, 1, FTILE_T, load);
-        }
+/* Columns of T tokens for `rows` rows at w. */
+VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i, const int T,
+                   load_fn load, const uint32_t STEP, const uint32_t BYTES) {
+    uint32_t r = 0;
+    for (; r + FTILE_R <= rows; r += FTILE_R) {
+        f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, T, load, STEP, BYTES);
     }
-    for (; i < m->n; i++) {
-        uint32_t r = 0;
-        for (; r + FTILE_R <= rows; r += FTILE_R) {
-            f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, 1, load);
-        }
-        for (; r < rows; r++) {
-            f_tile(m, w + r * stride, stride, row + r, i, 1, 1, load);
-        }
+    for (; r < rows; r++) {
+        f_tile(m, w + r * stride, stride, row + r, i, 1, T, load, STEP, BYTES);
     }
 }
 
-VEC void f_matmul(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, load_fn load) {
-    if (m->n <= FEW || load == load_f32) {
-        f_panel(m, row0, row1 - row0, m->w + row0 * m->row_bytes, m->row_bytes, load);
-        return;
+#define F_COLUMNS(type, STEP, BYTES)                                                                                          \
+    KERNEL void columns_full_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,  \
+                                    uint32_t i) {                                                                      \
+        f_columns(m, w, stride, row, rows, i, FTILE_T, load_##type, STEP, BYTES);                                             \
+    }                                                                                                                  \
+    KERNEL void columns_one_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,   \
+                                   uint32_t i) {                                                                       \
+        f_columns(m, w, stride, row, rows, i, 1, load_##type, STEP, BYTES);                                                   \
+    }                                                                                                                  \
+    static void f_few_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows) {       \
+        uint32_t i = 0;                                                                                                \
+        for (; i + FTILE_T <= m->n; i += FTILE_T) {                                                                    \
+            columns_full_##type(m, w, stride, row, rows, i);                                                           \
+        }                                                                                                              \
+        for (; i < m->n; i++) {                                                                                        \
+            columns_one_##type(m, w, stride, row, rows, i);                                                            \
+        }                                                                                                              \
     }
-    float *panel = scratch;
-    for (uint32_t row = row0; row < row1; row += PANEL / 2) {
-        uint32_t rows = row1 - row < PANEL / 2 ? row1 - row : PANEL / 2;
-        for (uint32_t r = 0; r < rows; r++) {
-            for (uint32_t c = 0; c < m->n_cols; c += 16) {
-                vf_store(panel + (size_t)r * m->n_cols + c, load(m->w + (row + r) * m->row_bytes, c));
-            }
-        }
-        f_panel(m, row, rows, (const uint8_t *)panel, m->n_cols * sizeof(float), load_f32);
-    }
+
+F_COLUMNS(f32, 16, 64)
+
+static void matmul_f32(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {
+    (void)scratch;
+    f_few_f32(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0);
 }
+
+/* Few tokens meet the rows as stored; for many, panels of rows become floats once. */
+#define F_MATMUL(type, STEP, BYTES)                                                                                           \
+    F_COLUMNS(type, STEP, BYTES)                                                                                              \
+    KERNEL void to_floats_##type(const uint8_t *row, float *out, uint32_t n_cols) {                                    \
+        for (uint32_t c = 0; c < n_cols; c += 16) {                                                                    \
+            vf_store(out + c, load_##type(row, c));                                                                    \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
+        if (m->n <= FEW) {                                                                                             \
+            f_few_##type(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0);                              \
+            return;                                                                                                    \
+        }                                                                                                              \
+        float *panel = scratch;                                                                                        \
+        for (uint32_t row = row0; row < row1; row += PANEL / 2) {                                                      \
+            uint32_t rows = row1 - row < PANEL / 2 ? row1 - row : PANEL / 2;                                           \
+            for (uint32_t r = 0; r < rows; r++) {                                                                      \
+                to_floats_##type(m->w + (row + r) * m->row_bytes, panel + (size_t)r * m->n_cols, m->n_cols);           \
+            }                                                                                                          \
+            f_few_f32(m, (const uint8_t *)panel, m->n_cols * sizeof(float), row, rows);                                \
+        }                                                                                                              \
+    }
+
+F_MATMUL(f16, 16, 32)
+F_MATMUL(bf16, 16, 32)
+F_MATMUL(q8_0, 32, 34)
+F_MATMUL(q4_0, 32, 18)
 
 static void matmul(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {
+    if (m->n == 0) {
+        return;
+    }
     switch (m->type) {
     case DTYPE_Q4_K:
-        k_matmul(m, row0, row1, scratch, unpack_q4_k, sizeof(struct block_q4_k), true);
+        matmul_q4_k(m, row0, row1, scratch);
         break;
     case DTYPE_Q5_K:
-        k_matmul(m, row0, row1, scratch, unpack_q5_k, sizeof(struct block_q5_k), true);
+        matmul_q5_k(m, row0, row1, scratch);
         break;
     case DTYPE_Q6_K:
-        k_matmul(m, row0, row1, scratch, unpack_q6_k, sizeof(struct block_q6_k), false);
+        matmul_q6_k(m, row0, row1, scratch);
         break;
     case DTYPE_Q8_0:
-        f_matmul(m, row0, row1, scratch, load_q8_0);
+        matmul_q8_0(m, row0, row1, scratch);
         break;
     case DTYPE_Q4_0:
-        f_matmul(m, row0, row1, scratch, load_q4_0);
+        matmul_q4_0(m, row0, row1, scratch);
         break;
     case DTYPE_F16:
-        f_matmul(m, row0, row1, scratch, load_f16);
+        matmul_f16(m, row0, row1, scratch);
         break;
     case DTYPE_BF16:
-        f_matmul(m, row0, row1, scratch, load_bf16);
+        matmul_bf16(m, row0, row1, scratch);
         break;
     case DTYPE_F32:
-        f_matmul(m, row0, row1, scratch, load_f32);
+        matmul_f32(m, row0, row1, scratch);
         break;
     }
 }
