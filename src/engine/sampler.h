@@ -1,0 +1,74 @@
+/*
+ * From one row of logits to one token. The order, and why:
+ *   1. repetition penalty over prompt and output: logits above 0 are divided, others multiplied (as the model cards
+ *      mean it);
+ *   2. presence and frequency penalty over the output (OpenAI), in logits, so they must come before any scaling;
+ *   3. logit bias and bans: a client's bias is the last word on a logit;
+ *   4. temperature: so that top_p and min_p act on the distribution that is drawn from. Below 1e-5: the greatest logit,
+ *      lowest id on ties, and nothing further;
+ *   5. top_k: the k greatest, ties to the lower id;
+ *   6. top_p: the smallest set of the greatest whose share of what top_k left reaches top_p; at least one;
+ *   7. min_p: whatever is less likely than min_p times the likeliest is dropped; the maximum is never dropped by 5 and
+ *      6, so min_p means the same before or after them, while top_p would not;
+ *   8. one uniform number picks along ascending ids.
+ * Candidates below e^-32 of the likeliest are dropped before step 5: all of them together weigh under 1e-8.
+ *
+ * The number of step 8 is a hash of (seed, position) and nothing else, so a request draws the same tokens alone or in
+ * company, on any machine; exp is our own for the same reason. Logprobs are of the raw row, before step 1.
+ *
+ * Cost: one pass over the row (with a copy if anything edits it) that keeps the maximum of every 64 logits; after that
+ * only blocks that can hold a candidate are looked at. Penalties touch only tokens seen.
+ */
+#ifndef ENGINE_SAMPLER_H
+#define ENGINE_SAMPLER_H
+
+#include "engine/model_impl.h"
+
+struct seen_token {
+    int32_t token;
+    uint32_t n_output; /* times generated; 0 = in the prompt only */
+};
+
+/* One request's sampling: settings, and the tokens that penalties act on. Allocates only in sample_rules_init. */
+struct sample_rules {
+    sluice_sampling s;
+    bool greedy;
+    bool want_logprob;
+    uint32_t n_top;
+    sluice_logit_bias *edits; /* [n_edits] biases and bans; a ban is -INFINITY */
+    size_t n_edits;
+    struct seen_token *seen; /* [n_seen] distinct tokens; NULL when no penalty is on */
+    uint32_t n_seen, seen_max;
+    uint32_t *seen_index; /* [index_mask + 1] open addressing: place in seen plus one, 0 = free */
+    uint32_t index_mask;
+};
+
+struct sample {
+    int32_t token;
+    float logprob; /* when wanted */
+    uint32_t n_top;
+    sluice_token_prob top[SLUICE_TOP_LOGPROBS_MAX]; /* likeliest first */
+};
+
+/* Validates the sampling fields of options (SLUICE_E_ARG names the field) and takes in the prompt. max_new: the most
+ * tokens that sample_rules_accept will be called for. */
+sluice_status sample_rules_init(struct sample_rules *rules, const sluice_model *model,
+                                const sluice_request_options *options, uint32_t max_new, sluice_error *err);
+void sample_rules_free(struct sample_rules *rules);
+/* Records a generated token. */
+void sample_rules_accept(struct sample_rules *rules, int32_t token);
+
+struct sampler; /* work memory for one row at a time */
+
+sluice_status sampler_create(uint32_t n_vocab, struct sampler **out, sluice_error *err);
+void sampler_free(struct sampler *sampler);
+uint64_t sampler_bytes(const struct sampler *sampler);
+/* Draws the token at `position` of its sequence. logits: [n_vocab] f32. SLUICE_E_BACKEND: a logit is NaN or infinite;
+ * SLUICE_E_ARG: every token is banned. */
+sluice_status sampler_draw(struct sampler *sampler, const struct sample_rules *rules, const float *logits,
+                           uint64_t position, struct sample *out, sluice_error *err);
+
+/* The uniform number in [0, 1) of step 8. */
+double sampler_uniform(uint64_t seed, uint64_t position);
+
+#endif
