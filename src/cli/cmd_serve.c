@@ -1,0 +1,215 @@
+/* `sluice serve`: loads a model, says what it takes, serves until a signal. */
+#include "cli/cli.h"
+
+#include "base/limits.h"
+#include "server/server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define GRACE_MS  5000 /* for running answers after the first signal */
+#define CANCEL_MS 1000 /* for cancelled ones to tell their clients */
+#define LOOK_MS   20
+
+struct serve_args {
+    const char *model, *host, *backend, *api_key, *cors;
+    uint32_t port, slots, ctx, threads, queue, chunk, connections;
+    uint64_t kv_mem;
+    bool quiet;
+};
+
+/* ---- Signals -------------------------------------------------------------------------------------------------- */
+
+static int signal_fd = -1;
+
+/* Any thread may take the signal; the eventfd counts them for the main one. */
+static void on_signal(int sig) {
+    (void)sig;
+    int saved = errno;
+    uint64_t one = 1;
+    (void)!write(signal_fd, &one, sizeof one);
+    errno = saved;
+}
+
+static bool catch_signals(void) {
+    signal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    return signal_fd >= 0 && sigaction(SIGTERM, &action, NULL) == 0 && sigaction(SIGINT, &action, NULL) == 0;
+}
+
+/* True when a signal came within the time; negative waits for ever. */
+static bool wait_signal(int timeout_ms) {
+    struct pollfd p = {.fd = signal_fd, .events = POLLIN};
+    int n;
+    do {
+        n = poll(&p, 1, timeout_ms);
+    } while (n < 0 && errno == EINTR && timeout_ms < 0);
+    uint64_t count;
+    return n > 0 && read(signal_fd, &count, sizeof count) == sizeof count;
+}
+
+/* Waits until nothing runs any more, or the time is over, or (if asked) another signal comes. */
+static void wait_idle(struct server *server, int most_ms, bool until_signal) {
+    for (int waited = 0; server_active(server) > 0 && waited < most_ms; waited += LOOK_MS) {
+        if (wait_signal(LOOK_MS) && until_signal) {
+            return;
+        }
+    }
+}
+
+static void serve_until_signal(struct server *server, bool quiet) {
+    wait_signal(-1);
+    server_drain(server);
+    uint32_t active = server_active(server);
+    if (active > 0 && !quiet) {
+        fprintf(stderr,
+                "stopping: %" PRIu32 " running request%s may take up to %d s more (a second signal cuts %s off)\n",
+                active, active == 1 ? "" : "s", GRACE_MS / 1000, active == 1 ? "it" : "them");
+    }
+    wait_idle(server, GRACE_MS, true);
+    server_cancel_all(server);
+    wait_idle(server, CANCEL_MS, false);
+    server_stop(server);
+}
+
+/* ---- The block at the start ----------------------------------------------------------------------------------- */
+
+static void print_row(const char *label, const char *value) {
+    fprintf(stderr, "  %-9s %s\n", label, value);
+}
+
+static void print_block(const sluice_model *model, const sluice_engine *engine) {
+    const sluice_model_info *m = sluice_model_get_info(model);
+    const sluice_engine_info *e = sluice_engine_get_info(engine);
+    char text[512], weights[32], kv[32], work[32], spare[32];
+    uint64_t used = e->weight_bytes + e->kv_bytes + e->work_bytes;
+    cli_format_bytes(e->weight_bytes, weights, sizeof weights);
+    cli_format_bytes(e->kv_bytes, kv, sizeof kv);
+    cli_format_bytes(e->work_bytes, work, sizeof work);
+    cli_format_bytes(e->memory_available > used ? e->memory_available - used : 0, spare, sizeof spare);
+
+    fprintf(stderr, "sluice " SLUICE_VERSION "\n");
+    bool billions = m->n_params >= 1000000000u;
+    snprintf(text, sizeof text, "%s, %s, %s, %.2f %s parameters", m->name, m->architecture, m->quantization,
+             (double)m->n_params * (billions ? 1e-9 : 1e-6), billions ? "B" : "M");
+    print_row("model", text);
+    print_row("file", m->path);
+    snprintf(text, sizeof text, "%s weights + %s KV + %s work; %s spare", weights, kv, work,
+             e->memory_available ? spare : "unknown");
+    print_row("memory", text);
+    snprintf(text, sizeof text, "%s: %s", e->backend, e->device);
+    print_row("backend", text);
+    snprintf(text, sizeof text, "%" PRIu32 " x %" PRIu32 " tokens of context", e->n_slots, e->ctx_per_slot);
+    print_row("slots", text);
+    snprintf(text, sizeof text, "%s%s", m->chat_family,
+             !m->has_tokenizer ? " (no tokenizer in the file: only /v1/completions with token ids works)"
+             : strcmp(m->chat_family, "none") == 0
+                 ? " (no known chat template in the file: /v1/chat/completions is off)"
+                 : "");
+    print_row("chat", text);
+}
+
+/* ---- The command ---------------------------------------------------------------------------------------------- */
+
+static int serve(const struct serve_args *a, sluice_model *model, sluice_error *err) {
+    sluice_engine_options o = sluice_engine_options_default();
+    o.backend = a->backend ? a->backend : o.backend;
+    o.n_threads = a->threads ? a->threads : o.n_threads;
+    o.n_slots = a->slots ? a->slots : o.n_slots;
+    o.ctx_per_slot = a->ctx ? a->ctx : o.ctx_per_slot;
+    o.kv_bytes_max = a->kv_mem ? a->kv_mem : o.kv_bytes_max;
+    o.prefill_chunk = a->chunk ? a->chunk : o.prefill_chunk;
+    o.queue_max = a->queue ? a->queue : o.queue_max;
+    sluice_engine *engine;
+    if (sluice_engine_create(model, &o, &engine, err) != SLUICE_OK) {
+        return cli_fail(err);
+    }
+    struct server_options so = server_options_default();
+    so.host = a->host;
+    so.port = (uint16_t)a->port;
+    so.api_key = a->api_key && a->api_key[0] ? a->api_key : NULL;
+    so.cors_origin = strcmp(a->cors, "none") == 0 ? NULL : a->cors;
+    so.connections = a->connections ? a->connections : so.connections;
+    so.log = a->quiet ? NULL : stderr;
+    struct server *server;
+    if (server_start(model, engine, &so, &server, err) != SLUICE_OK) {
+        sluice_engine_free(engine);
+        return cli_fail(err);
+    }
+    if (!a->quiet) {
+        print_block(model, engine);
+    }
+    bool ok = catch_signals();
+    if (ok) {
+        printf("listening on %s\n", server_url(server));
+        fflush(stdout);
+        serve_until_signal(server, a->quiet);
+    } else {
+        fprintf(stderr, "sluice: cannot catch signals: %s\n", strerror(errno));
+        server_stop(server);
+    }
+    sluice_engine_free(engine);
+    return ok ? 0 : 1;
+}
+
+int cmd_serve(int argc, char **argv) {
+    struct serve_args a = {.host = "127.0.0.1", .port = 8080, .cors = "*", .api_key = getenv("SLUICE_API_KEY")};
+    const struct cli_option options[] = {
+        {'m', "model", CLI_STRING, &a.model, "FILE", "GGUF to serve (default: the model that ships with sluice)"},
+        {0, "host", CLI_STRING, &a.host, "ADDRESS", "address to listen on (default 127.0.0.1; 0.0.0.0 = all)"},
+        {0, "port", CLI_U32, &a.port, "N", "port (default 8080; 0 = any free one)"},
+        {0, "slots", CLI_U32, &a.slots, "K", "requests answered at once (default: the engine's choice)"},
+        {'c', "ctx", CLI_U32, &a.ctx, "TOKENS", "context per request (default: up to 32768, what memory allows)"},
+        {0, "kv-mem", CLI_SIZE, &a.kv_mem, "SIZE", "memory for contexts, e.g. 2G (default: what is spare)"},
+        {0, "queue", CLI_U32, &a.queue, "N", "requests that may wait (default: the engine's choice)"},
+        {0, "connections", CLI_U32, &a.connections, "N", "clients connected at once (default 1024)"},
+        {'b', "backend", CLI_STRING, &a.backend, "NAME", "auto, cpu or ref (default auto)"},
+        {'t', "threads", CLI_U32, &a.threads, "N", "compute threads (default: the cores this process may use)"},
+        {0, "prefill-chunk", CLI_U32, &a.chunk, "TOKENS", "prompt tokens per step (default: the backend's choice)"},
+        {0, "api-key", CLI_STRING, &a.api_key, "KEY",
+         "key that clients must send (default: $SLUICE_API_KEY, else none)"},
+        {0, "cors", CLI_STRING, &a.cors, "ORIGIN", "origin whose pages may call (default *; none = no CORS headers)"},
+        {'q', "quiet", CLI_FLAG, &a.quiet, NULL, "print no start block and no line per request"},
+        {0},
+    };
+    const struct cli_command command = {
+        .name = "serve",
+        .usage = "sluice serve [-m MODEL] [options]",
+        .about = "Serves one model on the OpenAI API: /v1/chat/completions, /v1/completions, /v1/models, and\n"
+                 "llama-server's /tokenize, /detokenize, /apply-template, /props, /slots. Ends on SIGINT or SIGTERM.",
+        .example = "sluice serve\n"
+                   "sluice serve -m LFM2-8B-A1B-Q4_K_M.gguf --port 9000 --slots 4 --ctx 8192\n"
+                   "curl http://127.0.0.1:8080/v1/chat/completions -d "
+                   "'{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}'",
+        .options = options,
+    };
+    struct cli_args args;
+    int code = cli_parse(&command, argc, argv, &args);
+    if (code != CLI_RUN) {
+        return code;
+    }
+    if (a.port > 65535) {
+        return cli_usage_error(&command, "--port must be from 0 to 65535");
+    }
+    if (a.slots > LIMIT_SLOTS) {
+        return cli_usage_error(&command, "--slots must be at most %u", LIMIT_SLOTS);
+    }
+    if (a.connections > LIMIT_CONNECTIONS) {
+        return cli_usage_error(&command, "--connections must be at most %u", LIMIT_CONNECTIONS);
+    }
+    signal(SIGPIPE, SIG_IGN); /* a client that hangs up is no reason to die */
+    sluice_error err = {0};
+    sluice_model *model;
+    if (sluice_model_load(a.model, &model, &err) != SLUICE_OK) {
+        return cli_fail(&err);
+    }
+    code = serve(&a, model, &err);
+    sluice_model_free(model);
+    return code;
+}

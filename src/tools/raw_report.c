@@ -1,0 +1,102 @@
+/* Results of `sluice raw` as JSON lines and as a table. */
+#include "tools/raw.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void put_known(struct buf *b, const char *name, double v, int decimals) {
+    if (v > 0) {
+        buf_printf(b, ",\"%s\":%.*f", name, decimals, v);
+    } else {
+        buf_printf(b, ",\"%s\":null", name);
+    }
+}
+
+static void put_samples(struct buf *b, const double *x, uint32_t n, int decimals) {
+    buf_puts(b, "\"samples\":[");
+    for (uint32_t i = 0; i < n; i++) {
+        buf_printf(b, "%s%.*f", i ? "," : "", decimals, x[i]);
+    }
+    buf_puts(b, "]}");
+}
+
+static void put_string(struct buf *b, const char *name, const char *s) {
+    buf_printf(b, ",\"%s\":", name);
+    buf_json_string(b, s, strlen(s));
+}
+
+static void put_roof(struct buf *b, const struct raw_result *t) {
+    if (!t->roof_kind) {
+        buf_puts(b, ",\"roof\":null");
+    } else if (strcmp(t->roof_kind, "read") == 0) {
+        buf_printf(b, ",\"roof\":{\"kind\":\"read_bandwidth\",\"gb_s\":%.2f}", t->roof);
+    } else {
+        buf_printf(b, ",\"roof\":{\"kind\":\"%s\",\"gop_s\":%.1f}", t->roof_kind, t->roof);
+    }
+}
+
+void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct raw_result *t) {
+    buf_puts(b, "{\"test\":");
+    buf_json_string(b, t->test, strlen(t->test));
+    buf_printf(b, ",\"tok_s\":{\"median\":%.4f,\"ci95\":", t->rate.median);
+    if (t->rate.has_ci) {
+        buf_printf(b, "[%.4f,%.4f]", t->rate.ci95[0], t->rate.ci95[1]);
+    } else {
+        buf_puts(b, "null");
+    }
+    buf_printf(b, ",\"mean\":%.4f,\"sd\":%.4f,", t->rate.mean, t->rate.sd);
+    put_samples(b, t->tok_s, t->reps, 4);
+    put_known(b, "gb_s", t->gb_s, 3);
+    put_known(b, "roof_share", t->roof_share, 4);
+    put_roof(b, t);
+    buf_puts(b, ",\"ms\":{");
+    put_samples(b, t->ms, t->reps, 4);
+    buf_printf(b, ",\"n_tokens\":%u,\"depth\":%u,\"batch\":%u", t->n_tokens, t->depth, t->batch);
+    if (t->kind == RAW_DECODE) {
+        put_known(b, "weight_bytes_per_step", t->weight_bytes_step, 0);
+        put_known(b, "kv_bytes_per_step", t->kv_bytes_step, 0);
+        put_known(b, "experts_per_step", t->experts_step, 1);
+    } else {
+        put_known(b, "gop_s", t->gop_s, 2);
+    }
+    put_string(b, "model", setup->model);
+    put_string(b, "architecture", setup->architecture);
+    buf_printf(b, ",\"file_bytes\":%llu,\"n_params\":%llu", (unsigned long long)setup->file_bytes,
+               (unsigned long long)setup->n_params);
+    put_string(b, "backend", setup->backend);
+    put_string(b, "device", setup->device);
+    buf_printf(b, ",\"threads\":%u,\"schema\":\"sluice-raw\",\"version\":1}", setup->n_threads);
+}
+
+void raw_table_head(struct buf *b, const struct raw_setup *setup) {
+    double params = (double)setup->n_params;
+    double bytes = (double)setup->file_bytes;
+    bool small = bytes < (1 << 30);
+    buf_printf(b, "%s (%s, %.2f %s parameters, %.2f %s, %.1f MB of weights per decoded token)\n%s: %s\n", setup->model,
+               setup->architecture, params * (params < 1e9 ? 1e-6 : 1e-9), params < 1e9 ? "million" : "billion",
+               bytes / (small ? 1 << 20 : 1 << 30), small ? "MiB" : "GiB", (double)setup->decode_bytes * 1e-6,
+               setup->backend, setup->device);
+    buf_printf(b, "  %-20s %10s  %-21s %9s  %s\n", "test", "tok/s", "95% interval", "GB/s",
+               "share of the measured limit");
+}
+
+void raw_table_row(struct buf *b, const struct raw_result *t) {
+    char interval[48] = "-";
+    char gb_s[24] = "-";
+    if (t->rate.has_ci) {
+        snprintf(interval, sizeof interval, "%.2f - %.2f", t->rate.ci95[0], t->rate.ci95[1]);
+    } else if (t->reps > 1) {
+        snprintf(interval, sizeof interval, "min %.2f", t->rate.min);
+    }
+    if (t->gb_s > 0) {
+        snprintf(gb_s, sizeof gb_s, "%.2f", t->gb_s);
+    }
+    buf_printf(b, "  %-20s %10.2f  %-21s %9s  ", t->test, t->rate.median, interval, gb_s);
+    if (t->roof_share <= 0) {
+        buf_puts(b, "-\n");
+    } else if (t->kind == RAW_DECODE) {
+        buf_printf(b, "%.1f%% of %.1f GB/s read\n", 100 * t->roof_share, t->roof);
+    } else {
+        buf_printf(b, "%.1f%% of %.0f Gop/s %s\n", 100 * t->roof_share, t->roof, t->roof_kind);
+    }
+}

@@ -1,0 +1,62 @@
+/* Starting and stopping a server process, with shell scripts in its place. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/clock.h"
+#include "bench/child.h"
+
+#include <string.h>
+
+static sluice_status start(const char *script, const atomic_bool *stop, struct child **c, char *url, size_t cap,
+                           sluice_error *err) {
+    char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)script, NULL};
+    return child_start(argv, stop, c, url, cap, err);
+}
+
+static void test_ready(void **state) {
+    (void)state;
+    struct child *c;
+    char url[64];
+    sluice_error err;
+    /* the line comes in two parts, after other output, and much more follows: nothing may block the child */
+    assert_int_equal(
+        start("echo loading; printf 'listening on http://127.'; sleep 0.1; echo 0.0.1:1234; "
+              "i=0; while [ $i -lt 3000 ]; do echo 0123456789012345678901234567890123456789; i=$((i+1)); done; "
+              "exec sleep 60",
+              NULL, &c, url, sizeof url, &err),
+        SLUICE_OK);
+    assert_string_equal(url, "http://127.0.0.1:1234");
+    uint64_t before = clock_ns();
+    child_stop(c);
+    assert_true(clock_ms_since(before) < 5000);
+}
+
+static void test_failures(void **state) {
+    (void)state;
+    struct child *c;
+    char url[64];
+    sluice_error err;
+    assert_int_equal(start("echo one; echo 'no such model: x' >&2; exit 1", NULL, &c, url, sizeof url, &err),
+                     SLUICE_E_IO);
+    assert_string_equal(err.text, "the server did not start: no such model: x");
+    assert_int_equal(start("exit 0", NULL, &c, url, sizeof url, &err), SLUICE_E_IO);
+    assert_non_null(strstr(err.text, "no output"));
+    char *argv[] = {(char *)"/nonexistent/program", NULL};
+    assert_int_equal(child_start(argv, NULL, &c, url, sizeof url, &err), SLUICE_E_IO);
+    assert_non_null(strstr(err.text, "could not be executed"));
+    atomic_bool stop = true;
+    assert_int_equal(start("exec sleep 60", &stop, &c, url, sizeof url, &err), SLUICE_E_CANCELLED);
+    child_stop(NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ready),
+        cmocka_unit_test(test_failures),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
