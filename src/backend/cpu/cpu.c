@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A prefill chunk: enough rows per expert to amortise unpacking, small enough that activations stay in L2/L3. */
@@ -153,7 +154,25 @@ static void cpu_close(struct backend *base) {
     mem_free(c);
 }
 
+/* Kernels work on 16 columns or channels at a time. */
+static sluice_status check_widths(const struct model *m, sluice_error *err) {
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        uint32_t ff = m->layers[i].gate.n_rows;
+        if (ff % 16) {
+            return fail(err, SLUICE_E_UNSUPPORTED,
+                        "layer %u is %u units wide, not a multiple of 16 as the cpu backend needs; use --backend ref",
+                        i, ff);
+        }
+    }
+    return SLUICE_OK;
+}
+
 static sluice_status open_parts(struct cpu *c, sluice_error *err) {
+    if (!c->k) {
+        return fail(err, SLUICE_E_ARG, "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2 or avx512",
+                    getenv("SLUICE_CPU"));
+    }
+    TRY(check_widths(c->m, err));
     c->threads = mem_calloc(c->limits.n_threads, sizeof *c->threads);
     if (!c->threads) {
         return fail(err, SLUICE_E_NOMEM, "no memory for the tables of %u threads", c->limits.n_threads);

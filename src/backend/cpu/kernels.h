@@ -84,7 +84,8 @@ struct kernels {
 extern const struct kernels kernels_c, kernels_avx2, kernels_avx512;
 
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
-/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512). */
+/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512); NULL if that names
+ * something else. */
 const struct kernels *kernels_select(void);
 /* NULL if this CPU (or build) lacks the ISA. name: "ref", "avx2", "avx512". */
 const struct kernels *kernels_by_name(const char *name);

@@ -1,3 +1,3 @@
-#define KERNELS kernels_c
+#define KERNELS      kernels_c
 #define KERNELS_NAME "ref"
 #include "backend/cpu/kernels.inc.h"

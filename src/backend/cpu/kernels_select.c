@@ -41,8 +41,8 @@ const struct kernels *kernels_select(void) {
         const struct kernels *k = kernels_by_name(cascade[i]);
         best = k ? k : best;
         if (mask && strcmp(mask, cascade[i]) == 0) {
-            break;
+            return best;
         }
     }
-    return best;
+    return mask && *mask ? NULL : best;
 }
