@@ -68,7 +68,7 @@ sluice_status client_base_url(const char *url, char *out, size_t cap, sluice_err
     return SLUICE_OK;
 }
 
-static bool is_loopback(const char *base) {
+bool client_is_loopback(const char *base) {
     const char *host = strstr(base, "://") + 3;
     return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
 }
@@ -167,7 +167,7 @@ static bool prepare(struct client *c, const char *path) {
     c->silent = false;
     c->first_byte_ms = -1;
     c->curl_error[0] = '\0';
-    if (is_loopback(c->base)) {
+    if (client_is_loopback(c->base)) {
         curl_easy_setopt(h, CURLOPT_PROXY, "");
     }
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "http,https");

@@ -35,5 +35,7 @@ void client_chat(struct client *c, const char *body, size_t n, struct sample *ou
 /* The URL without user, password and a trailing /v1, for requests and for records. SLUICE_E_ARG when it is not
  * http(s)://host. */
 sluice_status client_base_url(const char *url, char *out, size_t cap, sluice_error *err);
+/* True when such a URL names this machine by a loopback address. */
+bool client_is_loopback(const char *base_url);
 
 #endif

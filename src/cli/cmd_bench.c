@@ -71,20 +71,25 @@ static void on_row(void *ctx, const struct bench_record *record, const struct ro
     }
 }
 
-/* The command as typed, for the record; a key stays out of it. */
+/* The command as typed, for the record; a key, a password in a URL and folders stay out of it. */
 static void join_command(int argc, char **argv, char *out, size_t cap) {
-    size_t n = (size_t)snprintf(out, cap, "sluice");
-    for (int i = 0; i < argc && n < cap; i++) {
+    struct buf b = {0};
+    buf_puts(&b, "sluice");
+    for (int i = 0; i < argc; i++) {
         const char *a = argv[i];
-        bool key_follows = i > 0 && strcmp(argv[i - 1], "--api-key") == 0;
-        bool key_inside = strncmp(a, "--api-key=", 10) == 0;
-        const char *slash = a[0] == '-' || strstr(a, "://") ? NULL : strrchr(a, '/');
-        n += (size_t)snprintf(out + n, cap - n, " %s",
-                              key_follows  ? "***"
-                              : key_inside ? "--api-key=***"
-                              : slash      ? slash + 1
-                                           : a);
+        const char *scheme = strstr(a, "://");
+        const char *at = scheme ? strrchr(scheme, '@') : NULL;
+        const char *slash = a[0] == '-' || scheme ? NULL : strrchr(a, '/');
+        if ((i > 0 && strcmp(argv[i - 1], "--api-key") == 0) || strncmp(a, "--api-key=", 10) == 0) {
+            buf_puts(&b, strncmp(a, "--api-key=", 10) == 0 ? " --api-key=***" : " ***");
+        } else if (at) {
+            buf_printf(&b, " %.*s%s", (int)(scheme + 3 - a), a, at + 1);
+        } else {
+            buf_printf(&b, " %s", slash ? slash + 1 : a);
+        }
     }
+    snprintf(out, cap, "%s", b.failed ? "" : b.data);
+    buf_free(&b);
 }
 
 static sluice_status describe_file(const char *path, struct bench_model_file *out, sluice_error *err) {
@@ -133,7 +138,9 @@ static sluice_status measure(const struct args *args, struct output *output, str
     env_read(&record->env);
     if (args->model_path) {
         TRY(describe_file(args->model_path, &record->file, err));
-        record->read_gb_s = probe_read_bandwidth(0, PROBE_SECONDS, NULL); /* 0: no share is given, the rest is */
+        if (!args->url || client_is_loopback(args->url)) { /* another machine's limit is not known here */
+            record->read_gb_s = probe_read_bandwidth(0, PROBE_SECONDS, NULL); /* 0: no share is given, the rest is */
+        }
     }
     (void)suite_get(args->suite, 0, &suite);
     if (!args->url) {
@@ -278,7 +285,7 @@ int cmd_bench(int argc, char **argv) {
     struct cli_args args;
     struct suite suite;
     sluice_error err;
-    char shipped[4096];
+    char shipped[4096]; /* the model's path, or the server's URL without decoration */
     int code = cli_parse(&command, argc, argv, &args);
     if (code != CLI_RUN) {
         return code;
@@ -289,8 +296,11 @@ int cmd_bench(int argc, char **argv) {
     if (a.silence_s == 0 || a.silence_s > 86400) {
         return cli_usage_error(&command, "--timeout takes 1 to 86400 seconds");
     }
-    if (a.url && client_base_url(a.url, shipped, sizeof shipped, &err) != SLUICE_OK) {
-        return cli_fail(&err);
+    if (a.url) {
+        if (client_base_url(a.url, shipped, sizeof shipped, &err) != SLUICE_OK) {
+            return cli_fail(&err);
+        }
+        a.url = shipped;
     }
     if (!a.url && !a.model_path) {
         if (sluice_default_model_path(shipped, sizeof shipped, &err) != SLUICE_OK) {

@@ -1,6 +1,6 @@
 /*
- * A loopback HTTP server that behaves as told: a thread per connection, keep-alive, one behaviour at a time. It streams five
- * tokens with a few milliseconds between them, or does one of the things that servers do wrong.
+ * A loopback HTTP server that behaves as told: a thread per connection, keep-alive, one behaviour at a time. It
+ * streams five tokens with a few milliseconds between them, or does one of the things that servers do wrong.
  */
 #ifndef BENCH_FAKE_SERVER_H
 #define BENCH_FAKE_SERVER_H

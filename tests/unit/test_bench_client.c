@@ -59,11 +59,11 @@ static void check_good(const struct sample *s) {
     assert_int_equal(s->cached_tokens, 0);
     assert_int_equal(s->chunks, 4);
     assert_string_equal(s->finish, "stop");
-    /* the order that times must have, and the waits that the server makes */
+    /* the order that times must have, and the wait before the first token; a busy machine may hand over the rest at once */
     assert_true(s->send_ms >= 0 && s->first_byte_ms > 0);
     assert_true(s->first_byte_ms <= s->first_token_ms && s->first_token_ms >= 9);
-    assert_true(s->last_token_ms - s->first_token_ms >= 4 * 3.5 && s->end_ms >= s->last_token_ms);
-    assert_true(sample_tpot_ms(s) >= 3.5 && sample_tpot_ms(s) < 100);
+    assert_true(s->last_token_ms >= s->first_token_ms && s->end_ms >= s->last_token_ms);
+    assert_true(sample_tpot_ms(s) * (s->output_tokens - 1) <= s->end_ms - s->first_token_ms + 1e-6);
 }
 
 static void test_good(void **state) {
@@ -167,6 +167,9 @@ static void test_base_url(void **state) {
             assert_string_equal(out, cases[i].base);
         }
     }
+    assert_true(client_is_loopback("http://127.0.0.1:80") && client_is_loopback("http://[::1]") &&
+                client_is_loopback("https://localhost:8080"));
+    assert_false(client_is_loopback("http://192.168.1.1") || client_is_loopback("http://example.org/127."));
     char tight[12];
     assert_int_equal(client_base_url("http://127.0.0.1:8080", tight, sizeof tight, NULL), SLUICE_E_ARG);
 }

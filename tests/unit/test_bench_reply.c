@@ -41,7 +41,7 @@ static struct sample run(const struct piece *pieces, size_t n, double end_ms) {
 
 #define RUN(pieces, end) run(pieces, sizeof(pieces) / sizeof((pieces)[0]), end)
 
-#define ROLE    "{\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"finish_reason\":null}]}"
+#define ROLE    "{\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}"
 #define TEXT(t) "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"" t "\"},\"finish_reason\":null}]}"
 #define STOP    "{\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}"
 #define USAGE                                                                                                          \

@@ -1,4 +1,5 @@
-/* The probe's loops do what they are timed for, and its report is consistent. Rates themselves depend on the machine. */
+/* The probe's loops do what they are timed for, and its report is consistent. Rates themselves depend on the
+ * machine. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -52,8 +52,9 @@ static void test_quantile_support(void **state) {
     assert_true(stats_quantile_supported(100, 0.01));
 }
 
-/* Of n draws the median of an odd n is at most x[i] when more than half of them are: a binomial sum. For 5 values even the
- * smallest has 5.8% of the mass, so the interval is the range; for 7 the smallest has 1.0% and the second 9.7%. */
+/* Of n draws the median of an odd n is at most x[i] when more than half of them are: a binomial sum. For 5 values
+ * even the smallest has 5.8% of the mass, so the interval is the range; for 7 the smallest has 1.0% and the second
+ * 9.7%. */
 static void test_bootstrap_exact(void **state) {
     (void)state;
     const double x[] = {10, 20, 30, 40, 50, 60, 70};

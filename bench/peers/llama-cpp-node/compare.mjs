@@ -4,8 +4,8 @@
 //     node compare.mjs --model FILE [--sluice ../../../build/sluice] [--p 512] [--n 128] [--d 0] [--b 1]
 //                      [--blocks 6] [--r 1] [--threads N] [--tune] [--json]
 //
-// Per test: the median rate of each over the blocks, and the median of the per-block ratios with a bootstrap 95% interval
-// (from 5 blocks on). A ratio whose interval holds 1 is no difference.
+// Per test: the median rate of each over the blocks, and the median of the per-block ratios with a bootstrap 95%
+// interval (from 5 blocks on). A ratio whose interval holds 1 is no difference.
 
 import {execFile} from "node:child_process";
 import os from "node:os";
@@ -62,11 +62,15 @@ async function tuned(o) {
 
 // Share of the CPU time that others take while nothing of ours runs.
 async function foreignLoad() {
-    const read = () => os.cpus().reduce((a, c) => [a[0] + c.times.idle, a[1] + Object.values(c.times).reduce((x, y) => x + y)], [0, 0]);
+    const sum = (values) => values.reduce((x, y) => x + y, 0);
+    const read = () => {
+        const times = os.cpus().map((c) => c.times);
+        return {idle: sum(times.map((t) => t.idle)), all: sum(times.flatMap((t) => Object.values(t)))};
+    };
     const before = read();
     await sleep(1000);
     const after = read();
-    return 1 - (after[0] - before[0]) / Math.max(1, after[1] - before[1]);
+    return 1 - (after.idle - before.idle) / Math.max(1, after.all - before.all);
 }
 
 function collect(table, who, results) {
@@ -81,7 +85,8 @@ function collect(table, who, results) {
 function conclude(row, load) {
     const ours = row.last.ours;
     const bytes = (ours.weight_bytes_per_step ?? 0) + (ours.kv_bytes_per_step ?? 0);
-    const peerShare = bytes && ours.roof?.gb_s ? ((bytes * summary(row.peer).median) / ours.batch) * 1e-9 / ours.roof.gb_s : null;
+    const peer = summary(row.peer);
+    const peerShare = bytes && ours.roof?.gb_s ? (bytes * peer.median * 1e-9) / ours.batch / ours.roof.gb_s : null;
     return {
         test: row.test,
         model: ours.model,
@@ -89,8 +94,12 @@ function conclude(row, load) {
         threads: ours.threads,
         sluice: {tok_s: summary(row.ours), roof_share: ours.roof_share},
         llama_cpp: {
-            tok_s: summary(row.peer), roof_share: peerShare, engine: row.last.peer.engine,
-            flash_attention: row.last.peer.flash_attention, ubatch: row.last.peer.ubatch, threads: row.last.peer.threads,
+            tok_s: peer,
+            roof_share: peerShare,
+            engine: row.last.peer.engine,
+            flash_attention: row.last.peer.flash_attention,
+            ubatch: row.last.peer.ubatch,
+            threads: row.last.peer.threads,
         },
         ratio: summary(row.ours.map((x, i) => x / row.peer[i])),
         foreign_load: load,
@@ -106,8 +115,8 @@ function print(c) {
 run(async () => {
     const o = parseOptions(process.argv.slice(2), spec);
     if (!o.model || o.blocks < 1 || o.r < 1) {
-        throw new UsageError("usage: node compare.mjs --model FILE [--sluice PROGRAM] [--p 512] [--n 128] [--d 0] [--b 1] " +
-            "[--blocks 6] [--r 1] [--threads N] [--backend auto] [--tune] [--json]");
+        throw new UsageError("usage: node compare.mjs --model FILE [--sluice PROGRAM] [--p 512] [--n 128] [--d 0] " +
+            "[--b 1] [--blocks 6] [--r 1] [--threads N] [--backend auto] [--tune] [--json]");
     }
     o.model = path.resolve(o.model);
     const settings = o.tune ? ["--settings", JSON.stringify(await tuned(o))] : [];
@@ -117,9 +126,11 @@ run(async () => {
         loads.push(await foreignLoad());
         const order = block % 2 ? ["peer", "ours"] : ["ours", "peer"];
         for (const who of order) {
-            collect(table, who, await (who === "ours" ? runOurs(o) : runPeer(o, settings)));
+            const results = await (who === "ours" ? runOurs(o) : runPeer(o, settings));
+            collect(table, who, results);
+            const rates = results.map((t) => `${t.test} ${t.tok_s.median.toFixed(2)}`).join(", ");
+            console.error(`block ${block + 1} of ${o.blocks}, ${who === "ours" ? "sluice" : "llama.cpp"}: ${rates}`);
         }
-        console.error(`block ${block + 1} of ${o.blocks} done`);
     }
     const load = Math.max(...loads);
     for (const row of table.values()) {

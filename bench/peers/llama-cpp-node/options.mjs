@@ -9,7 +9,8 @@ export function parseOptions(argv, spec) {
         const name = argv[i].replace(/^--?/, "");
         const s = argv[i].startsWith("-") && Object.hasOwn(spec, name) ? spec[name] : null;
         if (!s) {
-            throw new UsageError(`there is no option ${argv[i]}; known: ${Object.keys(spec).map((n) => "--" + n).join(" ")}`);
+            const known = Object.keys(spec).map((n) => "--" + n).join(" ");
+            throw new UsageError(`there is no option ${argv[i]}; known: ${known}`);
         }
         if (s.flag) {
             out[name] = true;

@@ -1,11 +1,12 @@
 // llama.cpp's prefill and decode rates on a GGUF, as JSON lines of the shape that `sluice raw --json` prints.
 //
-//     node peer.mjs --model FILE [--p 512] [--n 128] [--d 0] [--b 1] [--r 5] [--threads N] [--ubatch 512] [--flash auto]
+//     node peer.mjs --model FILE [--p 512] [--n 128] [--d 0] [--b 1] [--r 5] [--threads N] [--ubatch 512]
 //     node peer.mjs --model FILE --tune        tries flash attention and batch sizes first and takes the best per test
 //
 // What is timed is llama_decode through the addon's batch calls, below the library's scheduler: no sampling, no queue,
-// random tokens that differ from row to row, logits of each row's last token only - what `sluice raw` times. One promise
-// per step remains (about 0.1 ms). Depth is filled once per test and copied back before each repetition, not timed.
+// random tokens that differ from row to row, logits of each row's last token only - what `sluice raw` times. One
+// promise per step remains (about 0.1 ms). Depth is filled once per test and copied back before each repetition,
+// not timed.
 
 import {getLlama} from "node-llama-cpp";
 import path from "node:path";
@@ -88,7 +89,8 @@ class Session {
     }
 
     async run({kind, n, depth, rows}) {
-        const tokens = Array.from({length: kind === "pp" ? rows : n}, () => this.randomTokens(kind === "pp" ? n : rows));
+        const [steps, perStep] = kind === "pp" ? [rows, n] : [n, rows];
+        const tokens = Array.from({length: steps}, () => this.randomTokens(perStep));
         for (let s = 0; s < rows; s++) {
             this.addon.disposeSequence(s);
             if (depth) {
@@ -111,7 +113,8 @@ function candidates(test, options) {
     if (known || !options.tune) {
         return [known ?? {flash: options.flash, ubatch: options.ubatch}];
     }
-    const sizes = test.kind === "pp" ? [128, 256, 512, 1024].filter((u) => u <= Math.max(128, test.n)) : [options.ubatch];
+    const useful = [128, 256, 512, 1024].filter((u) => u <= Math.max(128, test.n));
+    const sizes = test.kind === "pp" ? useful : [options.ubatch];
     return ["on", "off"].flatMap((flash) => sizes.map((ubatch) => ({flash, ubatch})));
 }
 
