@@ -27,11 +27,18 @@
 #define LIMIT_THREADS      256u
 
 /* Server */
-#define LIMIT_BODY_BYTES  (8u << 20)
-#define LIMIT_JSON_DEPTH  64
-#define LIMIT_MESSAGES    4096u
-#define LIMIT_TOOLS       512u
-#define LIMIT_CONNECTIONS 1024u
+#define LIMIT_BODY_BYTES      (8u << 20)
+#define LIMIT_BODY_BYTES_ALL  (256u << 20) /* bodies held at once, of all connections */
+#define LIMIT_DRAIN_BYTES     (64u << 20)  /* of an oversize body, read so that the client sees the refusal */
+#define LIMIT_JSON_DEPTH      64
+#define LIMIT_JSON_VALUES     (1u << 20) /* of one body: a value of two bytes takes about 60 in memory */
+#define LIMIT_JSON_CONTAINERS (1u << 16) /* objects and arrays among them: up to 800 bytes each */
+#define LIMIT_MESSAGES        4096u
+#define LIMIT_TOOLS           512u
+#define LIMIT_CHOICES         8u  /* n */
+#define LIMIT_PROMPTS         64u /* prompts of one /v1/completions call */
+#define LIMIT_ANSWERS         64u /* prompts times n */
+#define LIMIT_CONNECTIONS     1024u
 
 #define KV_PAGE_TOKENS 64u /* positions per KV page (design section 3) */
 

@@ -147,8 +147,10 @@ static int serve(const struct serve_args *a, sluice_model *model, sluice_error *
     }
     bool ok = catch_signals();
     if (ok) {
-        printf("listening on %s\n", server_url(server));
-        fflush(stdout);
+        if (printf("listening on %s\n", server_url(server)) < 0 || fflush(stdout) != 0) {
+            fprintf(stderr, "sluice: cannot write to standard output: %s; listening on %s\n", strerror(errno),
+                    server_url(server));
+        }
         serve_until_signal(server, a->quiet);
     } else {
         fprintf(stderr, "sluice: cannot catch signals: %s\n", strerror(errno));

@@ -1,8 +1,10 @@
 /* `sluice COMMAND ...`: finds the command and hands over. */
 #include "cli/cli.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 struct entry {
     const char *name;
@@ -40,7 +42,19 @@ static void print_usage(FILE *f) {
                "Without -m MODEL a command uses the small model that ships with sluice.\n");
 }
 
+/* Started with a closed standard stream, a file or socket opened later would take its number, and the output. */
+static void hold_standard_streams(void) {
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
 int main(int argc, char **argv) {
+    hold_standard_streams();
     if (argc < 2) {
         print_usage(stderr);
         return 2;

@@ -437,7 +437,7 @@ sluice_status gguf_open_memory(const void *bytes, size_t n, const char *label, s
 /* The whole file, read-only. An empty file gives no mapping. */
 static sluice_status map_file(const char *path, struct gguf_file *f, sluice_error *err) {
     const char *label = f->impl->label;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe without a writer would never open */
     if (fd < 0) {
         return fail(err, SLUICE_E_IO, "cannot open %s: %s", label, strerror(errno));
     }

@@ -119,12 +119,17 @@ static void chat_logprobs_write(struct buf *out, const sluice_model *model, cons
     buf_puts(out, "],\"refusal\":null}");
 }
 
+/* The alternatives, and the chosen token where it is none of them. */
 static void legacy_top_write(struct buf *out, const sluice_model *model, const sluice_token_prob *p, uint32_t n_top) {
+    uint32_t n = 1;
+    bool has_chosen = false;
+    for (; n <= n_top && p[n].token >= 0; n++) {
+        has_chosen = has_chosen || p[n].token == p[0].token;
+    }
+    uint32_t first = has_chosen ? 1 : 0;
     buf_putc(out, '{');
-    for (uint32_t k = 1; k <= n_top && p[k].token >= 0; k++) {
-        if (k > 1) {
-            buf_putc(out, ',');
-        }
+    for (uint32_t k = first; k < n; k++) {
+        buf_puts(out, k > first ? "," : "");
         legacy_token_write(out, model, p[k].token);
         buf_putc(out, ':');
         logprob_write(out, p[k].logprob);

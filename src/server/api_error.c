@@ -55,8 +55,8 @@ bool api_error_from_status(struct api_error *e, const sluice_error *err) {
         return api_error_set(e, 400, NULL, NULL, "%s", text);
     case SLUICE_E_BUSY:
         return api_error_set(e, 503, "queue_full", NULL, "%s", text);
-    case SLUICE_E_CANCELLED:
-        return api_error_set(e, 503, "cancelled", NULL, "%s", text);
+    case SLUICE_E_CANCELLED: /* a client that left reads no error: this one sees the server end */
+        return api_error_set(e, 503, "shutting_down", NULL, "the server is shutting down");
     case SLUICE_E_NOMEM:
         return api_error_set(e, 500, "out_of_memory", NULL, "%s", text);
     default:

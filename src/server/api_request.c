@@ -336,8 +336,8 @@ static bool read_prompt(struct api_request *r, const struct field *f, struct jso
         many = first == json_type_string || first == json_type_array;
         n = many ? json_object_array_length(v) : 1;
     }
-    if (n > API_PROMPTS_MAX) {
-        return api_error_field(e, f->name, ": at most %u prompts in one request", API_PROMPTS_MAX);
+    if (n > LIMIT_PROMPTS) {
+        return api_error_field(e, f->name, ": at most %u prompts in one request", LIMIT_PROMPTS);
     }
     r->prompts = arena_calloc(&r->arena, n, sizeof *r->prompts);
     if (!r->prompts) {
@@ -377,8 +377,8 @@ static const struct field fields[] = {
     {"stop", GENERATE, read_stop},
     {"max_tokens", GENERATE, read_u32, AT(max_tokens), 1, 0x7FFFFFFF},
     {"max_completion_tokens", API_CHAT, read_u32, AT(max_tokens), 1, 0x7FFFFFFF},
-    {"n", GENERATE, read_u32, AT(n), 1, API_CHOICES_MAX},
-    {"best_of", API_COMPLETION, read_u32, AT(best_of), 1, API_CHOICES_MAX},
+    {"n", GENERATE, read_u32, AT(n), 1, LIMIT_CHOICES},
+    {"best_of", API_COMPLETION, read_u32, AT(best_of), 1, LIMIT_CHOICES},
     {"stream", GENERATE, read_bool, AT(stream)},
     {"stream_options", GENERATE, read_stream_options},
     {"logprobs", API_CHAT, read_logprobs, AT(logprobs)},
@@ -438,8 +438,8 @@ static bool check_together(struct api_request *r, enum api_surface surface, stru
     if (r->best_of && r->best_of != r->n) {
         return api_error_field(e, "best_of", " other than n is not supported");
     }
-    if (r->n_prompts * r->n > API_REQUESTS_MAX) {
-        return api_error_field(e, "n", " times the number of prompts must not exceed %u", API_REQUESTS_MAX);
+    if (r->n_prompts * r->n > LIMIT_ANSWERS) {
+        return api_error_field(e, "n", " times the number of prompts must not exceed %u", LIMIT_ANSWERS);
     }
     r->chat.tools_json = r->tools_off ? NULL : r->tools_json;
     return true;

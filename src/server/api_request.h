@@ -9,10 +9,6 @@
 #include "server/arena.h"
 #include "sluice.h"
 
-#define API_CHOICES_MAX  8u  /* n */
-#define API_PROMPTS_MAX  64u /* prompts of one /v1/completions call */
-#define API_REQUESTS_MAX 64u /* prompts times n */
-
 enum api_surface { API_CHAT = 1, API_COMPLETION = 2, API_TEMPLATE = 4 };
 
 struct json_object;

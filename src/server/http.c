@@ -326,6 +326,15 @@ static void check_announced_length(struct exchange *ex) {
     }
 }
 
+/* Curl and browsers mislabel JSON, so Content-Type says nothing; a compressed body can only be refused. */
+static void check_encoding(struct exchange *ex) {
+    const char *encoding = MHD_lookup_connection_value(ex->connection, MHD_HEADER_KIND, "Content-Encoding");
+    if (encoding && encoding[0] && strcasecmp(encoding, "identity") != 0) {
+        reply_fault(ex, 415, "unsupported_encoding",
+                    "Content-Encoding \"%.40s\" is not supported; send the body as it is", encoding);
+    }
+}
+
 /* Everything the request line and the headers decide. Errors are sent once the body is through: a client that is still
  * writing would not read them. */
 static void check_headers(struct exchange *ex) {
@@ -345,6 +354,9 @@ static void check_headers(struct exchange *ex) {
         reply_fault(ex, 404, "unknown_url", "there is no %s here; GET / lists what there is", ex->url);
     } else {
         check_key(ex);
+        if (!ex->reply.status) {
+            check_encoding(ex);
+        }
         if (!ex->reply.status) {
             check_announced_length(ex);
         }
@@ -385,7 +397,7 @@ static bool take_body(struct exchange *ex, const char *data, size_t n) {
     struct server *s = ex->server;
     ex->received += n;
     if (ex->reply.status) {
-        return ex->received <= DRAIN_BYTES_MAX;
+        return ex->received <= LIMIT_DRAIN_BYTES;
     }
     if (ex->received > LIMIT_BODY_BYTES) {
         drop_body(ex);
@@ -394,10 +406,10 @@ static bool take_body(struct exchange *ex, const char *data, size_t n) {
     }
     size_t all = atomic_fetch_add(&s->body_bytes, n) + n;
     ex->counted += n;
-    if (all <= BODY_BYTES_ALL_MAX) {
+    if (all <= LIMIT_BODY_BYTES_ALL) {
         buf_append(&ex->body, data, n);
     }
-    if (all > BODY_BYTES_ALL_MAX || ex->body.failed) {
+    if (all > LIMIT_BODY_BYTES_ALL || ex->body.failed) {
         drop_body(ex);
         reply_fault(ex, 503, "out_of_memory", "the server holds too many large requests at the moment");
     }

@@ -1,6 +1,6 @@
 /*
- * JSON from outside. json-c takes what RFC 8259 forbids (NaN, raw control characters, single-quoted keys), and repeated
- * keys, so the text is checked here first, in one pass without memory; json-c then only builds the tree.
+ * A request's body as a tree. text/json_text.h does the reading, because json-c's own reader takes what RFC 8259
+ * forbids, loses escaped characters whose code point ends in D800..DFFF, and clamps integers beyond 64 bits.
  */
 #ifndef SERVER_JSON_BODY_H
 #define SERVER_JSON_BODY_H
@@ -9,7 +9,8 @@
 
 struct json_object;
 
-/* The text must be one object. SLUICE_E_FORMAT says what is wrong and at which byte. The caller puts *out. */
+/* The text must be one object. An integer beyond 64 bits becomes a double that serialises as its text. The error says
+ * what is wrong and at which byte. The caller puts *out. */
 sluice_status json_body_parse(const char *text, size_t n, struct json_object **out, sluice_error *err);
 
 #endif

@@ -13,9 +13,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
-#define BODY_BYTES_ALL_MAX   ((size_t)256 << 20)  /* request bodies held at once, of all connections */
-#define DRAIN_BYTES_MAX      ((uint64_t)64 << 20) /* of an oversize body, read so that the client sees the 413 */
-#define CONNECTIONS_SPARE    64u                  /* beyond the limit: accepted, told 503, closed */
+#define CONNECTIONS_SPARE    64u /* beyond the limit: accepted, told 503, closed */
 #define CONNECTION_TIMEOUT_S 120u
 #define STREAM_BUFFER_BYTES  ((size_t)16 << 10)
 
@@ -51,7 +49,7 @@ struct exchange {
     struct MHD_Connection *connection;
     const struct route *route; /* NULL: no such path or method; reply says so */
     const char *argument;      /* what follows a prefix route's path; valid while the request runs */
-    char method[8];
+    char method[24];           /* any word a client makes up; cut */
     char *url;
     struct buf body;
     uint64_t received;

@@ -259,9 +259,10 @@ static size_t digits(const struct json_reader *r, size_t at) {
     return i - at;
 }
 
-static sluice_status copy_number(struct json_reader *r, struct buf *out) {
+sluice_status json_number(struct json_reader *r, const char **s, size_t *len) {
+    bool minus = json_peek(r) == '-';
     size_t from = r->at;
-    r->at += r->s[r->at] == '-';
+    r->at += minus;
     size_t n = digits(r, r->at);
     if (n == 0 || (n > 1 && r->s[r->at] == '0')) {
         return wrong(r, "a value is expected");
@@ -283,21 +284,40 @@ static sluice_status copy_number(struct json_reader *r, struct buf *out) {
         }
         r->at += n;
     }
-    buf_append(out, r->s + from, r->at - from);
+    *s = r->s + from;
+    *len = r->at - from;
+    return SLUICE_OK;
+}
+
+sluice_status json_word(struct json_reader *r, char *first) {
+    char c = json_peek(r);
+    const char *word = c == 't' ? "true" : c == 'f' ? "false" : "null";
+    size_t n = strlen(word);
+    if (r->n - r->at < n || memcmp(r->s + r->at, word, n) != 0) {
+        return wrong(r, r->at < r->n ? "a value is expected" : "the text ends where a value is expected");
+    }
+    r->at += n;
+    *first = c;
+    return SLUICE_OK;
+}
+
+static sluice_status copy_number(struct json_reader *r, struct buf *out) {
+    const char *s;
+    size_t n;
+    TRY(json_number(r, &s, &n));
+    buf_append(out, s, n);
     return SLUICE_OK;
 }
 
 static sluice_status copy_word(struct json_reader *r, enum json_style style, struct buf *out) {
-    static const char *const words[][2] = {{"true", "True"}, {"false", "False"}, {"null", "None"}};
-    for (size_t i = 0; i < 3; i++) {
-        size_t n = strlen(words[i][0]);
-        if (r->n - r->at >= n && memcmp(r->s + r->at, words[i][0], n) == 0) {
-            r->at += n;
-            buf_puts(out, words[i][style == JSON_PYTHON]);
-            return SLUICE_OK;
-        }
+    char c;
+    TRY(json_word(r, &c));
+    if (style == JSON_PYTHON) {
+        buf_puts(out, c == 't' ? "True" : c == 'f' ? "False" : "None");
+    } else {
+        buf_puts(out, c == 't' ? "true" : c == 'f' ? "false" : "null");
     }
-    return wrong(r, "a value is expected");
+    return SLUICE_OK;
 }
 
 static sluice_status copy_string(struct json_reader *r, struct buf *out) {

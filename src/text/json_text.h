@@ -38,6 +38,10 @@ char json_peek(struct json_reader *r);
 sluice_status json_copy(struct json_reader *r, enum json_style style, struct buf *out);
 /* The next value must be a string; its decoded bytes go to out. */
 sluice_status json_string(struct json_reader *r, struct buf *out);
+/* The next value must be a number; *s .. *s + *n is its text. */
+sluice_status json_number(struct json_reader *r, const char **s, size_t *n);
+/* The next value must be true, false or null; *first is its first letter. */
+sluice_status json_word(struct json_reader *r, char *first);
 /* Nothing but white space may follow. */
 sluice_status json_finish(struct json_reader *r);
 

@@ -72,6 +72,9 @@ test('legacy logprobs', async () => {
     assert.equal(l.top_logprobs[i][l.tokens[i]], l.token_logprobs[i]);
     if (i > 0) assert.ok(l.text_offset[i] >= l.text_offset[i - 1]);
   }
+  const alone = (await complete({ logprobs: 0 })).choices[0].logprobs; // the chosen token is always listed
+  assert.deepEqual(alone.tokens, l.tokens);
+  alone.tokens.forEach((t, i) => assert.deepEqual(alone.top_logprobs[i], { [t]: alone.token_logprobs[i] }));
   const chunks = await collect(await complete({ logprobs: 2, stream: true }));
   const lists = chunks.map((c) => c.choices[0].logprobs).filter(Boolean);
   assert.deepEqual(

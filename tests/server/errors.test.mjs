@@ -37,13 +37,20 @@ test('bodies that are no JSON object', async () => {
     ['{"a":1}x', /byte 7/],
     ['{"a":1,"a":1}', /twice/],
     [Buffer.from('{"messages":[{"role":"user","content":"\xff"}]}', 'latin1'), /UTF-8 at byte 39/],
-    [Buffer.from([0, 1, 2, 255]), /UTF-8/],
-    ['{"a":'.repeat(1000), /nested/],
+    [Buffer.from([0, 1, 2, 255]), /object/],
+    ['{"a":'.repeat(1000), /nests deeper than 64/],
     ['{"a":"\n"}', /control character/],
     ['{}\0', /byte 2/],
   ]) {
     refused(await chat(body), 400, { text });
   }
+});
+
+test('bodies that would take too much memory, or are compressed', async () => {
+  refused(await chat(`{"a":[${'0,'.repeat(1 << 20)}0]}`), 400, { text: /more than 1048576 JSON values/ });
+  refused(await chat(`{"a":[${'{},'.repeat(1 << 16)}0]}`), 400, { text: /more than 65536 JSON objects/ });
+  const r = await chat(Buffer.from([31, 139, 8, 0]), { 'content-encoding': 'gzip' });
+  refused(r, 415, { code: 'unsupported_encoding', text: /gzip/ });
 });
 
 test('fields that are wrong or unknown are named', async () => {

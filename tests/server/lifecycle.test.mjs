@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { openSync } from 'node:fs';
 import { test } from 'node:test';
 import { binary, busySlots, get, post, randomModel, rawStream, slow, startServer, until, user } from './harness.mjs';
 
@@ -82,7 +83,7 @@ test('a second signal cuts answers off: their clients are told', async () => {
   assert.deepEqual(await s.exited, { code: 0, signal: null });
   assert.ok(performance.now() - start < 3000 * slow);
   await stream.closed;
-  assert.match(stream.text, /data: \{"error":/);
+  assert.match(stream.text, /data: \{"error":\{"message":"the server is shutting down"/);
   assert.equal((await queued).status, 503);
   assert.doesNotMatch(s.stderr, /AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error/);
 });
@@ -96,12 +97,25 @@ test('a taken port is one sentence with what to do', async () => {
   await s.stop();
 });
 
+test('a standard output that takes nothing is no reason to die', async () => {
+  const args = ['serve', '-m', randomModel(), '--port', '0', '--quiet'];
+  const child = spawn(binary, args, { stdio: ['ignore', openSync('/dev/full', 'w'), 'pipe'] });
+  let stderr = '';
+  child.stderr.on('data', (d) => (stderr += d));
+  const exited = new Promise((resolve) => child.on('exit', resolve));
+  await until(() => /cannot write to standard output: No space.*; listening on http/.test(stderr), 'the complaint');
+  assert.equal((await fetch(`${/http:\S+/.exec(stderr)[0]}/health`)).status, 200);
+  child.kill('SIGTERM');
+  assert.equal(await exited, 0);
+});
+
 test('bad options and files are said before anything is served', () => {
   for (const [args, status, text] of [
     [['--port', '70000'], 2, /65535/],
     [['--slots', '100000'], 2, /256/],
     [['--nonsense'], 2, /nonsense/],
     [['-m', '/nonexistent/model.gguf'], 1, /model\.gguf/],
+    [['-m', '/dev/zero'], 1, /device/],
     [['-m', randomModel(), '--host', '192.0.2.1', '--port', '0'], 2, /192\.0\.2\.1/],
     [['-m', randomModel(), '--backend', 'quantum', '--port', '0'], 2, /quantum/],
   ]) {

@@ -453,6 +453,12 @@ static void files_and_what_is_none(void **state) {
     assert_int_equal(gguf_open("/dev/null", &f, NULL), SLUICE_E_IO);
     char path[] = "/tmp/sluice-test-XXXXXX";
     int fd = mkstemp(path);
+    char pipe_path[sizeof path + 5];
+    snprintf(pipe_path, sizeof pipe_path, "%s.pipe", path);
+    assert_int_equal(mkfifo(pipe_path, 0600), 0);
+    assert_int_equal(gguf_open(pipe_path, &f, &err), SLUICE_E_IO); /* and does not wait for a writer */
+    assert_non_null(strstr(err.text, "pipe"));
+    unlink(pipe_path);
     assert_int_equal(gguf_open(path, &f, &err), SLUICE_E_FORMAT);
     assert_non_null(strstr(err.text, "not a GGUF file"));
     struct buf b = sample_file(3);

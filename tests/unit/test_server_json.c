@@ -104,23 +104,81 @@ static void refuses_all_else(void **state) {
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         sluice_error err = {0};
-        if (parse(bad[i], strlen(bad[i]), &err) != SLUICE_E_FORMAT || !err.text[0]) {
+        if (parse(bad[i], strlen(bad[i]), &err) != SLUICE_E_ARG || !err.text[0]) {
             fail_msg("accepted: %s", bad[i]);
         }
     }
     sluice_error err = {0};
-    assert_int_equal(parse("{}\0", 3, &err), SLUICE_E_FORMAT); /* a raw NUL is no white space */
-    assert_int_equal(parse("{\"a\":1\0}", 8, &err), SLUICE_E_FORMAT);
+    assert_int_equal(parse("{}\0", 3, &err), SLUICE_E_ARG); /* a raw NUL is no white space */
+    assert_int_equal(parse("{\"a\":1\0}", 8, &err), SLUICE_E_ARG);
 }
 
 static void names_the_place(void **state) {
     (void)state;
     sluice_error err = {0};
     const char *text = "{\"a\": 12, \"b\": tru}";
-    assert_int_equal(parse(text, strlen(text), &err), SLUICE_E_FORMAT);
+    assert_int_equal(parse(text, strlen(text), &err), SLUICE_E_ARG);
     assert_non_null(strstr(err.text, "at byte 15"));
-    assert_int_equal(parse("{\"a\":\"x\xFFy\"}", 12, &err), SLUICE_E_FORMAT);
+    assert_int_equal(parse("{\"a\":\"x\xFFy\"}", 12, &err), SLUICE_E_ARG);
     assert_non_null(strstr(err.text, "UTF-8 at byte 7"));
+}
+
+/* Strings come out as UTF-8 and numbers with their text, whatever their size. */
+static void keeps_text_and_numbers(void **state) {
+    (void)state;
+    static const char *const pairs[][2] = {
+        {"\"\\u00e9\"", "\"\xC3\xA9\""},
+        {"\"\\uD83D\\uDE00\"", "\"\xF0\x9F\x98\x80\""},
+        {"\"\\ud876\\ude6a\"", "\"\xF0\xAD\xA9\xAA\""}, /* U+2DA6A: its low 16 bits look like a surrogate */
+        {"\"\\udbff\\udfff\"", "\"\xF4\x8F\xBF\xBF\""},
+        {"\"a\\ud876b\"", "\"a\xEF\xBF\xBD"
+                          "b\""},
+        {"\"\\ude6a\\ud876\"", "\"\xEF\xBF\xBD\xEF\xBF\xBD\""},
+        {"\"\\ud876\\ud876\\ude6a\"", "\"\xEF\xBF\xBD\xF0\xAD\xA9\xAA\""},
+        {"9223372036854775807", "9223372036854775807"},
+        {"-9223372036854775808", "-9223372036854775808"},
+        {"18446744073709551615", "18446744073709551615"},
+        {"18446744073709551616", "18446744073709551616"},
+        {"-9223372036854775809", "-9223372036854775809"},
+        {"123456789012345678901234567890", "123456789012345678901234567890"},
+        {"[-0,1.50,1E5,1e400,0.1000]", "[-0,1.50,1E5,1e400,0.1000]"},
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char text[128];
+        int n = snprintf(text, sizeof text, "{\"k\":%s}", pairs[i][0]);
+        struct json_object *tree;
+        sluice_error err = {0};
+        assert_int_equal(json_body_parse(text, (size_t)n, &tree, &err), SLUICE_OK);
+        struct json_object *v = json_object_object_get(tree, "k");
+        assert_string_equal(json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN), pairs[i][1]);
+        json_object_put(tree);
+    }
+}
+
+/* Two bytes of text can take hundreds in memory. */
+static void counts_are_bounded(void **state) {
+    (void)state;
+    static const struct {
+        const char *element;
+        size_t most;
+    } cases[] = {{"0,", LIMIT_JSON_VALUES}, {"{},", LIMIT_JSON_CONTAINERS}, {"[],", LIMIT_JSON_CONTAINERS}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t len = strlen(cases[i].element), n = cases[i].most + 1;
+        char *text = malloc(n * len + 16);
+        assert_non_null(text);
+        strcpy(text, "{\"a\":[");
+        char *at = text + strlen(text);
+        for (size_t k = 0; k < n; k++) {
+            memcpy(at, cases[i].element, len);
+            at += len;
+        }
+        strcpy(at - 1, "]}");
+        sluice_error err = {0};
+        assert_int_equal(parse(text, strlen(text), &err), SLUICE_E_LIMIT);
+        strcpy(at - 3 * len - 1, "]}");
+        assert_int_equal(parse(text, strlen(text), &err), SLUICE_OK);
+        free(text);
+    }
 }
 
 static void depth_is_bounded(void **state) {
@@ -138,14 +196,14 @@ static void depth_is_bounded(void **state) {
             text[n++] = ']';
         }
         text[n++] = '}';
-        assert_int_equal(parse(text, (size_t)n, &err), depth <= most ? SLUICE_OK : SLUICE_E_FORMAT);
+        assert_int_equal(parse(text, (size_t)n, &err), depth <= most ? SLUICE_OK : SLUICE_E_LIMIT);
     }
     size_t many = 1000000;
     char *deep = malloc(many + 5);
     assert_non_null(deep);
     memcpy(deep, "{\"a\":", 5);
     memset(deep + 5, '[', many);
-    assert_int_equal(parse(deep, many + 5, &err), SLUICE_E_FORMAT);
+    assert_int_equal(parse(deep, many + 5, &err), SLUICE_E_LIMIT);
     free(deep);
 }
 
@@ -159,7 +217,7 @@ static void cut_and_changed_text(void **state) {
         char *cut = malloc(i ? i : 1); /* exact size: an over-read shows under AddressSanitizer */
         assert_non_null(cut);
         memcpy(cut, text, i);
-        assert_int_equal(parse(cut, i, &err), SLUICE_E_FORMAT);
+        assert_int_equal(parse(cut, i, &err), SLUICE_E_ARG);
         free(cut);
         for (int c = 0; c < 256; c++) {
             char *changed = malloc(n);
@@ -174,8 +232,10 @@ static void cut_and_changed_text(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(accepts_json),     cmocka_unit_test(refuses_all_else),     cmocka_unit_test(names_the_place),
-        cmocka_unit_test(depth_is_bounded), cmocka_unit_test(cut_and_changed_text),
+        cmocka_unit_test(accepts_json),         cmocka_unit_test(refuses_all_else),
+        cmocka_unit_test(names_the_place),      cmocka_unit_test(keeps_text_and_numbers),
+        cmocka_unit_test(counts_are_bounded),   cmocka_unit_test(depth_is_bounded),
+        cmocka_unit_test(cut_and_changed_text),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,6 +141,8 @@ static void values_at_the_edges(void **state) {
     chat("\"frequency_penalty\":[]", "frequency_penalty");
     chat("\"seed\":1.5", "seed");
     chat("\"seed\":\"1\"", "seed");
+    chat("\"seed\":18446744073709551616", "seed");
+    chat("\"seed\":-9223372036854775809", "seed");
     chat("\"max_tokens\":0", "max_tokens");
     chat("\"max_tokens\":-1", "max_tokens");
     chat("\"max_tokens\":99999999999999999999", "max_tokens");
@@ -241,10 +243,12 @@ static const char conversation[] =
     "{\"role\":\"assistant\",\"content\":null,\"refusal\":null,\"annotations\":[],\"reasoning_content\":\"hm\","
     "\"tool_calls\":[{\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}"
     "},"
-    "{\"function\":{\"name\":\"g\",\"arguments\":{\"b\":[1.50]}}},{\"function\":{\"name\":\"h\",\"arguments\":\"\"}}]},"
+    "{\"function\":{\"name\":\"g\",\"arguments\":{\"b\":[1.50,-123456789012345678901]}}},{\"function\":{\"name\":\"h\","
+    "\"arguments\":\"\"}}]},"
     "{\"role\":\"tool\",\"tool_call_id\":\"c1\",\"content\":\"nul\\u0000in\"}],"
     "\"tools\":[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d/e\","
-    "\"parameters\":{\"z\":1.50,\"a\":\"\xC3\xA9\"}}}],\"stop\":[\"a\",\"b\"],\"logit_bias\":{\"1\":2}}";
+    "\"parameters\":{\"z\":1.50,\"y\":123456789012345678901,\"a\":\"\xC3\xA9\"}}}],\"stop\":[\"a\",\"b\"],\"logit_"
+    "bias\":{\"1\":2}}";
 
 static void messages_and_tools(void **state) {
     (void)state;
@@ -262,13 +266,13 @@ static void messages_and_tools(void **state) {
     assert_int_equal(m[2].n_tool_calls, 3);
     assert_string_equal(m[2].tool_calls[0].id, "c1");
     assert_string_equal(m[2].tool_calls[0].arguments_json, "{\"a\":1}");
-    assert_string_equal(m[2].tool_calls[1].arguments_json, "{\"b\":[1.50]}");
+    assert_string_equal(m[2].tool_calls[1].arguments_json, "{\"b\":[1.50,-123456789012345678901]}");
     assert_string_equal(m[2].tool_calls[2].arguments_json, "{}");
     assert_int_equal(m[3].content_len, 6);
     /* number text, key order, slashes and UTF-8 as they came */
     assert_string_equal(r.chat.tools_json,
                         "[{\"type\":\"function\",\"function\":{\"name\":\"f\",\"description\":\"d/e\","
-                        "\"parameters\":{\"z\":1.50,\"a\":\"\xC3\xA9\"}}}]");
+                        "\"parameters\":{\"z\":1.50,\"y\":123456789012345678901,\"a\":\"\xC3\xA9\"}}}]");
     api_request_free(&r);
 
     accept(&r, API_TEMPLATE,
