@@ -56,9 +56,13 @@ static sluice_status check_options(const sluice_model *model, const sluice_engin
 
 static sluice_status does_not_fit(const struct engine_plan *plan, uint64_t weights, uint64_t kv, uint64_t work,
                                   sluice_error *err) {
-    const char *help = weights + work > usable(plan->memory_available)
-                           ? "choose a smaller model or quantization, or free memory"
-                           : "lower --ctx or --slots, or bound the KV cache with --kv-mem";
+    const char *help = "lower --ctx or --slots, or bound the KV cache with --kv-mem";
+    if (weights > usable(plan->memory_available)) {
+        help = "choose a smaller model or quantization, or free memory";
+    } else if (weights + work > usable(plan->memory_available)) {
+        help =
+            plan->prefill_chunk ? "lower --prefill-chunk or --slots, or free memory" : "lower --slots, or free memory";
+    }
     return fail(err, SLUICE_E_NOMEM,
                 "the engine needs %s for weights, %s for KV (%u slots of %u tokens) and %s for work, but only %s of "
                 "memory is available: %s",

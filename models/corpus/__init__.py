@@ -1,0 +1,1 @@
+"""Generators of the training text, one module per kind."""
