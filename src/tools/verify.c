@@ -185,12 +185,16 @@ static sluice_status take_golden(void *ctx, uint32_t pos, const float *logits, s
     return SLUICE_OK;
 }
 
+static bool is_full_precision(const struct verifier *v) {
+    enum dtype t = v->m->tok_embd.type;
+    return t == DTYPE_F16 || t == DTYPE_BF16 || t == DTYPE_F32;
+}
+
 /* The golden values are bfloat16's. 16-bit files must come close; a quantised file may differ by what quantising costs,
  * which nobody has published: the allowance below is a judgement, wide enough for 4-bit weights and far too narrow for a
  * wrong computation (a wrong router or norm moves these means by more than 1). */
 static sluice_status check_logits(struct verifier *v) {
-    bool full =
-        v->m->tok_embd.type == DTYPE_F16 || v->m->tok_embd.type == DTYPE_BF16 || v->m->tok_embd.type == DTYPE_F32;
+    bool full = is_full_precision(v);
     double allowed = full ? 0.05 : 0.35;
     double allowed_first = full ? 0.15 : 1.0;
     struct golden_run g = {.n_vocab = v->m->n_vocab};
@@ -251,7 +255,9 @@ static sluice_status check_greedy(struct verifier *v) {
     }
     if (status == SLUICE_OK) {
         bool same = !text.failed && text.len >= sizeof want - 1 && memcmp(text.data, want, sizeof want - 1) == 0;
-        report(v, same ? VERIFY_OK : VERIFY_DIFFERS, "greedy continuation", "\"%s%s\", expected \"%s\"", prompt,
+        /* the words are bfloat16's; quantised weights may choose others without being wrong */
+        enum verify_verdict other = is_full_precision(v) ? VERIFY_DIFFERS : VERIFY_SKIPPED;
+        report(v, same ? VERIFY_OK : other, "greedy continuation", "\"%s%s\"; bfloat16 gives \"%s\"", prompt,
                text.data ? text.data : "", want);
     }
     token_vec_free(&ids);
