@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/mem.h"
 #include "quant/quant.h"
+#include "tools/probe.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -455,31 +456,6 @@ static void attention_is_right(void **state) {
 
 /* ---- --bench ---- */
 
-static double read_bandwidth(void) {
-    size_t n = 1u << 30;
-    uint64_t *p = mem_map(n);
-    if (!p) {
-        return 0;
-    }
-    memset(p, 1, n);
-    double best = 0;
-    volatile uint64_t sink = 0;
-    for (int r = 0; r < 4; r++) {
-        uint64_t t = clock_ns();
-        uint64_t s[8] = {0};
-        for (size_t i = 0; i < n / 8; i += 8) {
-            for (int j = 0; j < 8; j++) {
-                s[j] ^= p[i + (size_t)j];
-            }
-        }
-        sink += s[0] ^ s[1] ^ s[2] ^ s[3] ^ s[4] ^ s[5] ^ s[6] ^ s[7];
-        best = fmax(best, (double)n / (double)(clock_ns() - t));
-    }
-    (void)sink;
-    mem_unmap(p, n);
-    return best;
-}
-
 static void bench_matmul(const struct kernels *k, enum dtype type, double roof) {
     enum { ROWS = 32768, COLS = 2048 };
     double gb[2];
@@ -518,8 +494,9 @@ static void bench_matmul(const struct kernels *k, enum dtype type, double roof) 
 }
 
 static void bench(void) {
-    double roof = read_bandwidth();
-    printf("read bandwidth, one thread, plain loop: %.1f GB/s\n", roof);
+    sluice_error err = {0};
+    double roof = probe_read_bandwidth(1, 0.5, &err);
+    printf("read bandwidth, one thread: %.1f GB/s\n", roof);
     for (int k = 1; k < N_ISAS; k++) {
         for (int t = 0; t < N_TYPES && kernels_by_name(isas[k]); t++) {
             bench_matmul(kernels_by_name(isas[k]), types[t], roof);
