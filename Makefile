@@ -22,7 +22,7 @@ $(BUILD)/Makefile: CMakeLists.txt
 help:
 	@echo "make              build $(BUILD)/sluice"
 	@echo "make deps         install what is missing (Debian packages, npm packages of the tests); needs root or sudo"
-	@echo "make demo         deps, build, then serve the shipped model, run the workloads against it, print the table"
+	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
 	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
@@ -35,7 +35,7 @@ deps:
 	@tests/tools/deps
 
 demo: deps all
-	@$(BUILD)/sluice bench --suite page --json demo.jsonl
+	@tests/tools/demo $(BUILD)/sluice
 	@echo "The record is in demo.jsonl; \`$(BUILD)/sluice run\` chats with the same model."
 
 test: $(BUILD)/Makefile
