@@ -1,6 +1,7 @@
 #include "backend/cpu/cpu.h"
 
 #include "backend/step.h"
+#include "base/arena.h"
 #include "base/mem.h"
 #include "base/status.h"
 
@@ -16,26 +17,20 @@ static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-/* Hands out the next n elements of an arena; with base NULL it only counts. */
-static void *take(char *base, size_t *used, size_t n, size_t size) {
-    size_t at = *used;
-    *used = at + (n * size + 63) / 64 * 64;
-    return base ? base + at : NULL;
-}
-
 static void take_quantized(struct acts *a, char *base, size_t *used, size_t n, uint32_t n_cols) {
     a->n_cols = n_cols;
-    a->q = take(base, used, n * n_cols, sizeof(int16_t));
-    a->scale = take(base, used, n * (n_cols / QK), sizeof(float));
-    a->sums = take(base, used, n * acts_sums_stride(n_cols), sizeof(float));
+    a->q = arena_take(base, used, n * n_cols, sizeof(int16_t));
+    a->scale = arena_take(base, used, n * (n_cols / QK), sizeof(float));
+    a->sums = arena_take(base, used, n * acts_sums_stride(n_cols), sizeof(float));
 }
 
 /* One acts that serves as both a [n1][cols1] and a [n2][cols2]; n_cols is then set per use. */
 static void take_hidden(struct acts *a, char *base, size_t *used, size_t n1, uint32_t cols1, size_t n2,
                         uint32_t cols2) {
-    a->q = take(base, used, max_size(n1 * cols1, n2 * cols2), sizeof(int16_t));
-    a->scale = take(base, used, max_size(n1 * (cols1 / QK), n2 * (cols2 / QK)), sizeof(float));
-    a->sums = take(base, used, max_size(n1 * acts_sums_stride(cols1), n2 * acts_sums_stride(cols2)), sizeof(float));
+    a->q = arena_take(base, used, max_size(n1 * cols1, n2 * cols2), sizeof(int16_t));
+    a->scale = arena_take(base, used, max_size(n1 * (cols1 / QK), n2 * (cols2 / QK)), sizeof(float));
+    a->sums =
+        arena_take(base, used, max_size(n1 * acts_sums_stride(cols1), n2 * acts_sums_stride(cols2)), sizeof(float));
 }
 
 static uint32_t widest_row(const struct model *m) {
@@ -50,8 +45,8 @@ static uint32_t widest_row(const struct model *m) {
 static void layout_thread(struct cpu *c, struct cpu_thread *t, char *base, size_t *used) {
     const struct model *m = c->m;
     size_t experts = m->n_expert_used ? m->n_expert_used : 1;
-    t->panel = take(base, used, kernels_scratch_bytes(widest_row(m)), 1);
-    t->x.f = take(base, used, m->n_embd, sizeof(float));
+    t->panel = arena_take(base, used, kernels_scratch_bytes(widest_row(m)), 1);
+    t->x.f = arena_take(base, used, m->n_embd, sizeof(float));
     take_quantized(&t->x, base, used, 1, m->n_embd);
     t->conv_out = t->attn_out = (struct acts){0};
     take_quantized(&t->conv_out, base, used, 1, m->n_embd);
@@ -70,37 +65,37 @@ static size_t layout(struct cpu *c, char *base) {
     size_t experts = m->n_expert_used ? m->n_expert_used : 1;
     uint32_t attn_cols = m->n_head * m->head_dim;
     size_t kv = (size_t)m->n_attn_layers * o->n_pages * m->n_head_kv_max * KV_PAGE_TOKENS * m->head_dim;
-    c->keys = take(base, &used, kv, sizeof(uint16_t));
-    c->values = take(base, &used, kv, sizeof(uint16_t));
-    c->conv_state = take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
+    c->keys = arena_take(base, &used, kv, sizeof(uint16_t));
+    c->values = arena_take(base, &used, kv, sizeof(uint16_t));
+    c->conv_state = arena_take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
     c->caps.kv_bytes = used;
-    c->taps = take(base, &used, (size_t)m->n_conv_layers * m->conv_taps * m->n_embd, sizeof(float));
-    c->h = take(base, &used, n * m->n_embd, sizeof(float));
-    c->x.f = take(base, &used, rows * m->n_embd, sizeof(float));
+    c->taps = arena_take(base, &used, (size_t)m->n_conv_layers * m->conv_taps * m->n_embd, sizeof(float));
+    c->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
+    c->x.f = arena_take(base, &used, rows * m->n_embd, sizeof(float));
     take_quantized(&c->x, base, &used, rows, m->n_embd);
-    c->conv_out.f = take(base, &used, n * max_size(m->n_embd, attn_cols), sizeof(float));
+    c->conv_out.f = arena_take(base, &used, n * max_size(m->n_embd, attn_cols), sizeof(float));
     take_quantized(&c->conv_out, base, &used, n, m->n_embd > attn_cols ? m->n_embd : attn_cols);
     c->attn_out = c->conv_out;
     c->conv_out.n_cols = m->n_embd;
     c->attn_out.n_cols = attn_cols;
     size_t hidden = max_size(n * m->n_ff, n * experts * m->n_ff_exp);
-    c->hidden.f = take(base, &used, hidden, sizeof(float));
+    c->hidden.f = arena_take(base, &used, hidden, sizeof(float));
     take_hidden(&c->hidden, base, &used, n, m->n_ff, n * experts, m->n_ff_exp);
     c->wide_cols = (uint32_t)max_size(3 * (size_t)m->n_embd, attn_cols + 2 * (size_t)m->n_head_kv_max * m->head_dim);
-    c->wide = take(base, &used, max_size(n * c->wide_cols, hidden), sizeof(float));
-    c->cos_sin = take(base, &used, n * m->head_dim, sizeof(float));
-    c->rope_rate = take(base, &used, m->head_dim / 2, sizeof(double));
-    c->route = take(base, &used, n * m->n_expert, sizeof(float));
-    c->expert_of = take(base, &used, n * experts, sizeof(uint32_t));
-    c->gain_of = take(base, &used, n * experts, sizeof(float));
-    c->expert_start = take(base, &used, m->n_expert + 1, sizeof(uint32_t));
-    c->entry_token = take(base, &used, n * experts, sizeof(uint32_t));
-    c->entry_slot = take(base, &used, n * experts, sizeof(uint32_t));
-    c->entry_gain = take(base, &used, n * experts, sizeof(float));
-    c->tokens = take(base, &used, n, sizeof(struct step_token));
-    c->row_start = take(base, &used, o->n_slots, sizeof(uint32_t));
-    c->out_idx = take(base, &used, o->step_outputs_max, sizeof(uint32_t));
-    c->logits = take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
+    c->wide = arena_take(base, &used, max_size(n * c->wide_cols, hidden), sizeof(float));
+    c->cos_sin = arena_take(base, &used, n * m->head_dim, sizeof(float));
+    c->rope_rate = arena_take(base, &used, m->head_dim / 2, sizeof(double));
+    c->route = arena_take(base, &used, n * m->n_expert, sizeof(float));
+    c->expert_of = arena_take(base, &used, n * experts, sizeof(uint32_t));
+    c->gain_of = arena_take(base, &used, n * experts, sizeof(float));
+    c->expert_start = arena_take(base, &used, m->n_expert + 1, sizeof(uint32_t));
+    c->entry_token = arena_take(base, &used, n * experts, sizeof(uint32_t));
+    c->entry_slot = arena_take(base, &used, n * experts, sizeof(uint32_t));
+    c->entry_gain = arena_take(base, &used, n * experts, sizeof(float));
+    c->tokens = arena_take(base, &used, n, sizeof(struct step_token));
+    c->row_start = arena_take(base, &used, o->n_slots, sizeof(uint32_t));
+    c->out_idx = arena_take(base, &used, o->step_outputs_max, sizeof(uint32_t));
+    c->logits = arena_take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
     for (uint32_t i = 0; i < o->n_threads; i++) {
         layout_thread(c, &c->threads[i], base, &used);
     }

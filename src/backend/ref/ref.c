@@ -4,6 +4,7 @@
  */
 #include "backend/backend.h"
 #include "backend/step.h"
+#include "base/arena.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -310,13 +311,6 @@ static const struct backend_caps *ref_caps(const struct backend *base) {
     return &((const struct ref *)base)->caps;
 }
 
-/* Hands out the next n elements of an arena; with base NULL it only counts. */
-static void *take(char *base, size_t *used, size_t n, size_t size) {
-    size_t at = *used;
-    *used = at + (n * size + 63) / 64 * 64;
-    return base ? base + at : NULL;
-}
-
 static size_t layout(struct ref *r, char *base) {
     const struct model *m = r->m;
     const struct backend_options *o = &r->limits;
@@ -325,19 +319,19 @@ static size_t layout(struct ref *r, char *base) {
     size_t kv = (size_t)m->n_attn_layers * o->n_pages * KV_PAGE_TOKENS * m->n_head_kv_max * m->head_dim;
     size_t widest = r->wide_cols > m->n_embd ? r->wide_cols : m->n_embd;
     size_t most = n > o->step_outputs_max ? n : o->step_outputs_max;
-    r->k = take(base, &used, kv, sizeof(float));
-    r->v = take(base, &used, kv, sizeof(float));
-    r->conv = take(base, &used, o->n_slots * (model_conv_state_bytes(m) / 4), sizeof(float));
-    r->h = take(base, &used, n * m->n_embd, sizeof(float));
-    r->x = take(base, &used, most * m->n_embd, sizeof(float));
-    r->y = take(base, &used, n * m->n_embd, sizeof(float));
-    r->wide = take(base, &used, n * r->wide_cols, sizeof(float));
-    r->wide2 = take(base, &used, n * r->wide_cols, sizeof(float));
-    r->row = take(base, &used, widest, sizeof(float));
-    r->scores = take(base, &used, (size_t)o->n_pages * KV_PAGE_TOKENS, sizeof(float));
-    r->logits = take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
-    r->route_w = take(base, &used, n * (m->n_expert ? m->n_expert : 1), sizeof(float));
-    r->out_idx = take(base, &used, o->step_outputs_max, sizeof(uint32_t));
+    r->k = arena_take(base, &used, kv, sizeof(float));
+    r->v = arena_take(base, &used, kv, sizeof(float));
+    r->conv = arena_take(base, &used, o->n_slots * (model_conv_state_bytes(m) / 4), sizeof(float));
+    r->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
+    r->x = arena_take(base, &used, most * m->n_embd, sizeof(float));
+    r->y = arena_take(base, &used, n * m->n_embd, sizeof(float));
+    r->wide = arena_take(base, &used, n * r->wide_cols, sizeof(float));
+    r->wide2 = arena_take(base, &used, n * r->wide_cols, sizeof(float));
+    r->row = arena_take(base, &used, widest, sizeof(float));
+    r->scores = arena_take(base, &used, (size_t)o->n_pages * KV_PAGE_TOKENS, sizeof(float));
+    r->logits = arena_take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
+    r->route_w = arena_take(base, &used, n * (m->n_expert ? m->n_expert : 1), sizeof(float));
+    r->out_idx = arena_take(base, &used, o->step_outputs_max, sizeof(uint32_t));
     return used;
 }
 
