@@ -90,7 +90,7 @@ sluice_status sluice_default_model_path(char *out, size_t cap, sluice_error *err
 /* ---- Text -------------------------------------------------------------------------------------------------- */
 
 /* flags of sluice_tokenize */
-#define SLUICE_TOK_BOS     1u /* put BOS first */
+#define SLUICE_TOK_BOS     1u /* put BOS first, unless the file says add_bos_token = false */
 #define SLUICE_TOK_SPECIAL 2u /* recognise control tokens written out in the text ("<|im_end|>") */
 
 /* Token ids of text[0..len) (UTF-8; invalid bytes are tokenized as bytes). *out is malloc'ed, free() it. */

@@ -50,11 +50,6 @@ double stats_quantile_sorted(const double *sorted, size_t n, double p) {
     return sorted[i] + (pos - (double)i) * (sorted[i + 1] - sorted[i]);
 }
 
-bool stats_quantile_supported(size_t n, double p) {
-    double tail = p < 0.5 ? p : 1 - p;
-    return (double)n * tail >= 1 - 1e-9;
-}
-
 bool stats_quantile(const double *x, size_t n, double p, double *out) {
     double *sorted = n ? mem_alloc(n * sizeof *sorted) : NULL;
     if (!sorted) {

@@ -23,8 +23,6 @@ double stats_sd(const double *x, size_t n); /* n - 1 below the line; 0 when n < 
 
 /* The p-quantile (0..1) of sorted values, linear between neighbours: position p*(n-1), as spreadsheets and R do. */
 double stats_quantile_sorted(const double *sorted, size_t n, double p);
-/* True when n values can say something about the p-quantile: at least one is expected beyond it on its thinner side. */
-bool stats_quantile_supported(size_t n, double p);
 void stats_sort(double *x, size_t n);
 /* Quantile and median of unsorted values; false when memory is out or n is 0. */
 bool stats_quantile(const double *x, size_t n, double p, double *out);

@@ -92,7 +92,7 @@ sluice_status sluice_tokenize(const sluice_model *m, const char *text, size_t le
     TRY(need_tokenizer(m, err));
     struct token_vec v = {0};
     sluice_status status = SLUICE_OK;
-    if ((flags & SLUICE_TOK_BOS) && m->info.bos >= 0) {
+    if ((flags & SLUICE_TOK_BOS) && tokenizer_add_bos(m->tokenizer)) {
         status = token_vec_push(&v, m->info.bos, err);
     }
     if (status == SLUICE_OK) {

@@ -57,12 +57,6 @@ void logprob_free(struct logprob_list *l) {
 
 /* ---- Tokens --------------------------------------------------------------------------------------------------- */
 
-void answer_token_write(struct buf *out, const sluice_model *model, int32_t token) {
-    size_t n;
-    const char *s = sluice_token_bytes(model, token, &n);
-    buf_json_string(out, s, n);
-}
-
 /* Nine digits give a float back exactly. JSON has no infinity: the API's own figure for "never" stands in. */
 static void logprob_write(struct buf *out, float v) {
     buf_printf(out, "%.9g", isfinite(v) ? (double)v : -9999.0);

@@ -60,7 +60,5 @@ void answer_close(struct buf *out, const struct answer_usage *usage, bool null_u
 
 void answer_usage_write(struct buf *out, const struct answer_usage *u);
 void answer_timings_write(struct buf *out, const sluice_timings *t);
-/* The bytes of a token as a JSON string; bytes that are no UTF-8 become U+FFFD. */
-void answer_token_write(struct buf *out, const sluice_model *model, int32_t token);
 
 #endif

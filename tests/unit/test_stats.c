@@ -42,16 +42,6 @@ static void test_quantiles(void **state) {
     assert_true(x[0] == 5 && x[4] == 3); /* the input stays as it is */
 }
 
-static void test_quantile_support(void **state) {
-    (void)state;
-    assert_true(stats_quantile_supported(2, 0.5));
-    assert_false(stats_quantile_supported(9, 0.9));
-    assert_true(stats_quantile_supported(10, 0.9));
-    assert_false(stats_quantile_supported(99, 0.99));
-    assert_true(stats_quantile_supported(100, 0.99));
-    assert_true(stats_quantile_supported(100, 0.01));
-}
-
 /* Of n draws the median of an odd n is at most x[i] when more than half of them are: a binomial sum. For 5 values
  * even the smallest has 5.8% of the mass, so the interval is the range; for 7 the smallest has 1.0% and the second
  * 9.7%. */
@@ -130,13 +120,9 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_moments),
-        cmocka_unit_test(test_quantiles),
-        cmocka_unit_test(test_quantile_support),
-        cmocka_unit_test(test_bootstrap_exact),
-        cmocka_unit_test(test_bootstrap_coverage),
-        cmocka_unit_test(test_summary),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_moments),         cmocka_unit_test(test_quantiles),
+        cmocka_unit_test(test_bootstrap_exact), cmocka_unit_test(test_bootstrap_coverage),
+        cmocka_unit_test(test_summary),         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

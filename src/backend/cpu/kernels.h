@@ -83,6 +83,7 @@ struct kernels {
 
 extern const struct kernels kernels_c, kernels_avx2, kernels_avx512;
 
+enum { KERNELS_PANEL_ROWS = 24 }; /* rows that are unpacked to scratch at once for many tokens */
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
 /* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512); NULL if that names
  * something else. */

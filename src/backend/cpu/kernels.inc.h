@@ -19,7 +19,7 @@ enum { TILE_R = 3, TILE_T = 4, FTILE_R = 4, FTILE_T = 4 };
 #else
 enum { TILE_R = 1, TILE_T = 4, FTILE_R = 2, FTILE_T = 2 };
 #endif
-enum { PANEL = 24, FEW = 4 };
+enum { PANEL = KERNELS_PANEL_ROWS, FEW = 4 };
 
 /* ---- Eight int16 scales, spread over a vector of weights ---- */
 

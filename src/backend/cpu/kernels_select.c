@@ -6,9 +6,9 @@
 #include <cpuid.h>
 #endif
 
-/* As the panels in kernels.inc.h need: 24 rows of int16 with their scales and minima, or 12 rows of float. */
+/* As the panels in kernels.inc.h need: rows of int16 with their scales and minima, or half as many of float. */
 size_t kernels_scratch_bytes(uint32_t n_cols_max) {
-    size_t rows = 24;
+    size_t rows = KERNELS_PANEL_ROWS;
     size_t k = rows * (n_cols_max * sizeof(int16_t) + (n_cols_max / QK + acts_sums_stride(n_cols_max)) * sizeof(float));
     size_t f = rows / 2 * n_cols_max * sizeof(float);
     return (k > f ? k : f) + 4096;
