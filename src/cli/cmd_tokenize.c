@@ -1,9 +1,9 @@
 /* `sluice tokenize`: text to token ids, as a table, a list, or line by line for other programs. */
 #include "base/buf.h"
+#include "base/json_text.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "cli/cli.h"
-#include "text/json_text.h"
 #include "text/tokenizer.h"
 
 #include <errno.h>

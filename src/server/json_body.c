@@ -1,9 +1,9 @@
 #include "server/json_body.h"
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
-#include "text/json_text.h"
 
 #include <errno.h>
 #include <json-c/json.h>

@@ -1,5 +1,5 @@
 /*
- * A request's body as a tree. text/json_text.h does the reading, because json-c's own reader takes what RFC 8259
+ * A request's body as a tree. base/json_text.h does the reading, because json-c's own reader takes what RFC 8259
  * forbids, loses escaped characters whose code point ends in D800..DFFF, and clamps integers beyond 64 bits.
  */
 #ifndef SERVER_JSON_BODY_H

@@ -7,11 +7,11 @@
  */
 #include "text/chat.h"
 
+#include "base/json_text.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "base/utf8.h"
-#include "text/json_text.h"
 #include "text/tokenizer_impl.h"
 
 #include <stdio.h>

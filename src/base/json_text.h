@@ -3,8 +3,8 @@
  * they came. Strict (RFC 8259): no duplicate keys, valid UTF-8, nesting up to LIMIT_JSON_DEPTH. Escapes are decoded; an
  * unpaired surrogate, which stands for no character, becomes U+FFFD.
  */
-#ifndef TEXT_JSON_TEXT_H
-#define TEXT_JSON_TEXT_H
+#ifndef BASE_JSON_TEXT_H
+#define BASE_JSON_TEXT_H
 
 #include "base/buf.h"
 #include "sluice.h"
