@@ -27,7 +27,7 @@ help:
 	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
 	@echo "make format       clang-format on all sources; make check-format only checks"
-	@echo "make install      sluice, sluice.h and the shipped model under PREFIX=$(PREFIX)"
+	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc and the shipped model under PREFIX=$(PREFIX)"
 	@echo "make clean        remove the build folders"
 	@echo "SANITIZE=address|undefined|thread  builds and tests with that sanitizer, in build-NAME"
 
@@ -46,12 +46,12 @@ check-long:
 	@tests/tools/check-long
 
 # The engine-only build: no CMake, no library. The ISA of a file stands in its name, as in CMakeLists.txt.
-ENGINE_SRC := $(filter-out src/tools/verify.c src/cli/cmd_serve.c src/cli/cmd_run.c src/cli/cmd_bench.c \
-    src/cli/cmd_tokenize.c src/cli/cmd_verify.c, $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
+ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/verify.c src/cli/cmd_serve.c \
+    src/cli/cmd_run.c src/cli/cmd_bench.c src/cli/cmd_tokenize.c src/cli/cmd_verify.c, $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
     tools cli,$(wildcard src/$(d)/*.c)))
 ENGINE_OBJ := $(ENGINE_SRC:src/%.c=build-engine/%.o)
-ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -Iinclude -Isrc -O2 -g1 -Wall -Wextra -Werror \
-    -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
+ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -Iinclude -Isrc -O2 -g1 \
+    -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
 X86 := $(filter x86_64,$(shell uname -m))
 AVX2 := $(if $(X86),-O3 -mavx2 -mfma -mf16c)
 AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
@@ -64,14 +64,15 @@ build-engine/sluice: $(ENGINE_OBJ)
 	@$(CC) -pthread $^ -lm -o $@
 engine: build-engine/sluice
 
-SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'tests/*.[ch]')
+SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'examples/*.c' 'tests/*.[ch]')
 format:
 	@clang-format -i $(SOURCES)
 check-format:
 	@clang-format --dry-run --Werror $(SOURCES)
 
 install: all
-	@cmake --install $(BUILD)
+	@cmake --build $(BUILD) -j$(JOBS) --target libsluice
+	@cmake --install $(BUILD) --prefix $(PREFIX)
 	@install -D -m 644 $(MODEL) $(DESTDIR)$(PREFIX)/share/sluice/$(notdir $(MODEL))
 
 clean:

@@ -25,6 +25,7 @@ const char *sluice_status_name(sluice_status status) {
         [SLUICE_E_BUSY] = "SLUICE_E_BUSY",
         [SLUICE_E_CANCELLED] = "SLUICE_E_CANCELLED",
         [SLUICE_E_BACKEND] = "SLUICE_E_BACKEND",
+        [SLUICE_E_TIMEOUT] = "SLUICE_E_TIMEOUT",
     };
     if ((unsigned)status >= sizeof names / sizeof names[0]) {
         return "SLUICE_E_UNKNOWN";

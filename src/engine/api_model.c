@@ -152,6 +152,7 @@ static sluice_status load_weights(const char *path, struct model **out, sluice_e
 static sluice_status load_all(const char *path, sluice_model *m, sluice_error *err) {
     TRY(load_weights(path, &m->model, err));
     TRY(fill_info(m, err));
+    TRY(model_hash_open(m, err));
     TRY(model_tokens_plain(m, err));
     TRY(model_text_load(m, err));
     bool is_25 = m->chat_family == CHAT_LFM25 || m->chat_family == CHAT_LFM25_THINKING;
@@ -177,6 +178,7 @@ void sluice_model_free(sluice_model *m) {
     if (!m) {
         return;
     }
+    model_hash_close(m);
     model_text_free(m);
     mem_free(m->tokens);
     mem_free(m->name);

@@ -26,6 +26,7 @@ struct token_entry {
 };
 
 struct tokenizer;
+struct model_hash;
 
 struct sluice_model {
     struct model *model;         /* owns the file */
@@ -35,6 +36,7 @@ struct sluice_model {
     sluice_model_info info;
     char *name; /* what info.name points to */
     char *path;
+    struct model_hash *hash; /* of the file; NULL in an engine-only build */
 };
 
 /* The table for a model without text: ids stand for no bytes; EOS ends. SLUICE_E_NOMEM. */
@@ -42,6 +44,10 @@ sluice_status model_tokens_plain(sluice_model *m, sluice_error *err);
 /* Loads tokenizer, chat family and token table where the file has a vocabulary and this build has text (api_text.c). */
 sluice_status model_text_load(sluice_model *m, sluice_error *err);
 void model_text_free(sluice_model *m);
+/* Fills info.fingerprint and keeps what sluice_model_sha256 needs (model_hash.c). */
+sluice_status model_hash_open(sluice_model *m, sluice_error *err);
+/* Ends a hash under way. */
+void model_hash_close(sluice_model *m);
 
 /* The model card's sampling settings (lfm2.md 4.6) for a model of this name and architecture. is_25: LFM2.5. */
 sluice_sampling sampling_recommended(const char *name, const char *architecture, bool is_25);
