@@ -21,10 +21,12 @@
 /* Engine */
 #define LIMIT_SLOTS        256u
 #define LIMIT_QUEUE        4096u
+#define LIMIT_PAGES        (1u << 20) /* KV pages of an engine: 64 million tokens */
 #define LIMIT_STOP_STRINGS 16u
 #define LIMIT_STOP_BYTES   1024u /* one stop string */
 #define LIMIT_LOGIT_BIAS   1024u
 #define LIMIT_THREADS      256u
+#define LIMIT_DRAFTS       63u /* guessed tokens of a step: with the one before them 64, a kernel's block */
 
 /* Server */
 #define LIMIT_BODY_BYTES      (8u << 20)
