@@ -44,6 +44,10 @@ static sluice_status check_options(const sluice_model *model, const sluice_engin
         return fail(err, SLUICE_E_ARG, "a queue of %u requests was asked for; the limit is %u", o->queue_max,
                     LIMIT_QUEUE);
     }
+    if (o->draft_max > LIMIT_DRAFTS) {
+        return fail(err, SLUICE_E_ARG, "%u drafts per step were asked for (--draft-max); the limit is %u", o->draft_max,
+                    LIMIT_DRAFTS);
+    }
     if (o->ctx_per_slot > model->info.n_ctx_train) {
         return fail(err, SLUICE_E_ARG, "a context of %u tokens was asked for (--ctx); %s was made for at most %u",
                     o->ctx_per_slot, model->info.name, model->info.n_ctx_train);
@@ -78,7 +82,8 @@ sluice_status plan_check(const struct engine_plan *plan, uint64_t weight_bytes, 
     return SLUICE_OK;
 }
 
-/* kv_bytes_max is one pool for all slots: one request alone must be able to reach its context in it. */
+/* kv_bytes_max is one pool for all slots and the prefix cache: one request alone must be able to reach its context in
+ * it. What running requests leave serves as cache, so no pool is too large. */
 static sluice_status fit_pool(struct engine_plan *plan, const sluice_engine_options *o, uint64_t page_bytes,
                               sluice_error *err) {
     uint64_t pages = page_bytes ? o->kv_bytes_max / page_bytes : UINT32_MAX;
@@ -93,9 +98,7 @@ static sluice_status fit_pool(struct engine_plan *plan, const sluice_engine_opti
         plan->pages_per_slot = (uint32_t)pages;
         plan->ctx_per_slot = (uint32_t)pages * KV_PAGE_TOKENS;
     }
-    if (pages < plan->n_pages) {
-        plan->n_pages = (uint32_t)pages;
-    }
+    plan->n_pages = pages < LIMIT_PAGES ? (uint32_t)pages : LIMIT_PAGES;
     return SLUICE_OK;
 }
 
@@ -127,7 +130,7 @@ sluice_status plan_make(const sluice_model *model, const sluice_engine_options *
                                  .queue_max = o->queue_max,
                                  .prefill_chunk = o->prefill_chunk,
                                  .memory_available = available};
-    uint64_t page_bytes = model->info.kv_bytes_per_token * KV_PAGE_TOKENS;
+    uint64_t page_bytes = model_page_bytes(model->model);
     uint64_t weights = model->info.tensor_bytes;
     uint64_t states = model_conv_state_bytes(model->model) * o->n_slots;
     if (o->kv_bytes_max) {
@@ -135,5 +138,7 @@ sluice_status plan_make(const sluice_model *model, const sluice_engine_options *
     } else {
         fit_memory(plan, o, page_bytes, weights + WORK_ESTIMATE + states);
     }
+    uint64_t cached = page_bytes ? o->cache_bytes_max / page_bytes : 0;
+    plan->cached_pages_max = cached < plan->n_pages ? (uint32_t)cached : plan->n_pages;
     return plan_check(plan, weights, plan->n_pages * page_bytes + states, WORK_ESTIMATE, err);
 }

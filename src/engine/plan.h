@@ -13,7 +13,8 @@ struct engine_plan {
     uint32_t n_slots;
     uint32_t ctx_per_slot;
     uint32_t pages_per_slot; /* for ctx_per_slot */
-    uint32_t n_pages;        /* of all slots; fewer than n_slots * pages_per_slot when kv_bytes_max says so */
+    uint32_t n_pages; /* of all slots and the prefix cache; n_slots * pages_per_slot, or what kv_bytes_max says */
+    uint32_t cached_pages_max; /* that the prefix tree may keep while nobody uses them */
     uint32_t queue_max;
     uint32_t prefill_chunk;    /* 0 = the backend's choice */
     uint64_t memory_available; /* 0 = unknown */

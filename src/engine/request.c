@@ -7,10 +7,14 @@
 
 #include <string.h>
 
+#define TOKENS_AHEAD                                                                                                   \
+    256u /* room for the beginning of an answer; most are shorter, and a queue of thousands stays small */
+
 struct mailbox *mailbox_new(void) {
     struct mailbox *box = mem_calloc(1, sizeof *box);
     if (box) {
         atomic_init(&box->refs, 1);
+        pthread_mutex_init(&box->calls_lock, NULL);
     }
     return box;
 }
@@ -21,8 +25,20 @@ void mailbox_ref(struct mailbox *box) {
 
 void mailbox_unref(struct mailbox *box) {
     if (box && atomic_fetch_sub(&box->refs, 1) == 1) {
+        pthread_mutex_destroy(&box->calls_lock);
         mem_free(box);
     }
+}
+
+static sluice_status check_tokens(const sluice_model *model, const char *what, const int32_t *tokens, size_t n,
+                                  sluice_error *err) {
+    for (size_t i = 0; i < n; i++) {
+        if (tokens[i] < 0 || (uint32_t)tokens[i] >= model->info.n_vocab) {
+            return fail(err, SLUICE_E_ARG, "token %zu of %s is %d; the vocabulary has %u", i, what, tokens[i],
+                        model->info.n_vocab);
+        }
+    }
+    return SLUICE_OK;
 }
 
 static sluice_status check_prompt(const sluice_model *model, uint32_t ctx, const sluice_request_options *o,
@@ -36,22 +52,44 @@ static sluice_status check_prompt(const sluice_model *model, uint32_t ctx, const
                     "shorten it or raise --ctx",
                     o->n_tokens, ctx);
     }
-    for (size_t i = 0; i < o->n_tokens; i++) {
-        if (o->tokens[i] < 0 || (uint32_t)o->tokens[i] >= model->info.n_vocab) {
-            return fail(err, SLUICE_E_ARG, "token %zu of the prompt is %d; the vocabulary has %u", i, o->tokens[i],
-                        model->info.n_vocab);
-        }
+    if (o->n_forced > 0 && o->n_tokens + o->n_forced > ctx) {
+        return fail(err, SLUICE_E_LIMIT,
+                    "the prompt of %zu tokens and %zu given tokens of answer exceed the context of %u tokens",
+                    o->n_tokens, o->n_forced, ctx);
     }
+    TRY(check_tokens(model, "the prompt", o->tokens, o->n_tokens, err));
+    return check_tokens(model, "the given answer", o->forced, o->n_forced, err);
+}
+
+sluice_status request_reserve(sluice_request *r, uint32_t n, sluice_error *err) {
+    uint64_t need = (uint64_t)r->n_tokens + n;
+    if (need <= r->tokens_max) {
+        return SLUICE_OK;
+    }
+    uint64_t room = need > 2ull * r->tokens_max ? need : 2ull * r->tokens_max;
+    int32_t *tokens = mem_realloc(r->tokens, room * sizeof *tokens);
+    if (!tokens) {
+        return fail(err, SLUICE_E_NOMEM, "out of memory for the tokens of a request: %llu", (unsigned long long)need);
+    }
+    r->tokens = tokens;
+    r->tokens_max = (uint32_t)room;
     return SLUICE_OK;
 }
 
 static sluice_status request_fill(sluice_request *r, const sluice_model *model, const sluice_request_options *o,
                                   sluice_error *err) {
-    r->prompt = mem_alloc(o->n_tokens * sizeof *r->prompt);
-    if (!r->prompt) {
-        return fail(err, SLUICE_E_NOMEM, "out of memory for a prompt of %zu tokens", o->n_tokens);
+    uint32_t ahead = r->max_new < TOKENS_AHEAD ? r->max_new : TOKENS_AHEAD;
+    TRY(request_reserve(r, r->n_prompt + ahead, err));
+    memcpy(r->tokens, o->tokens, o->n_tokens * sizeof *r->tokens);
+    r->n_tokens = r->n_prompt;
+    if (o->n_forced > 0) {
+        r->forced = mem_alloc(o->n_forced * sizeof *r->forced);
+        if (!r->forced) {
+            return fail(err, SLUICE_E_NOMEM, "out of memory for a given answer of %zu tokens", o->n_forced);
+        }
+        memcpy(r->forced, o->forced, o->n_forced * sizeof *r->forced);
+        r->n_forced = (uint32_t)o->n_forced;
     }
-    memcpy(r->prompt, o->tokens, o->n_tokens * sizeof *r->prompt);
     TRY(events_init(&r->events, err));
     TRY(text_out_init(&r->text, model, o, err));
     return sample_rules_init(&r->rules, model, o, r->max_new, err);
@@ -68,7 +106,9 @@ sluice_status request_new(const sluice_model *model, uint32_t ctx, const sluice_
     r->start_ns = clock_ns();
     r->n_prompt = (uint32_t)o->n_tokens;
     r->max_new = o->max_tokens > 0 && o->max_tokens < room ? o->max_tokens : room;
-    r->n_pages = plan_pages((uint64_t)r->n_prompt + r->max_new);
+    r->deadline_ns = o->timeout_ms ? r->start_ns + o->timeout_ms * 1000000ull : 0;
+    r->no_cache = o->no_cache;
+    r->no_draft = o->no_draft;
     r->on_ready = o->on_ready;
     r->on_ready_ctx = o->on_ready_ctx;
     atomic_init(&r->refs, 1);
@@ -85,7 +125,8 @@ sluice_status request_new(const sluice_model *model, uint32_t ctx, const sluice_
 
 void request_unref(sluice_request *r) {
     if (atomic_fetch_sub(&r->refs, 1) == 1) {
-        mem_free(r->prompt);
+        mem_free(r->tokens);
+        mem_free(r->forced);
         events_free(&r->events);
         text_out_free(&r->text);
         sample_rules_free(&r->rules);

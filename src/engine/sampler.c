@@ -507,3 +507,15 @@ sluice_status sampler_draw(struct sampler *s, const struct sample_rules *rules, 
     }
     return SLUICE_OK;
 }
+
+sluice_status sampler_given(struct sampler *s, const struct sample_rules *rules, const float *logits, int32_t token,
+                            struct sample *out, sluice_error *err) {
+    *out = (struct sample){.token = token};
+    if (rules->want_logprob) {
+        if (scan(s, logits, NULL) == -INFINITY) {
+            return fail(err, SLUICE_E_BACKEND, "the logits before a given token are not finite");
+        }
+        fill_logprobs(s, rules, logits, out);
+    }
+    return SLUICE_OK;
+}

@@ -22,33 +22,8 @@
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
 
+#include "backend/sample.h"
 #include "engine/model_impl.h"
-
-struct seen_token {
-    int32_t token;
-    uint32_t n_output; /* times generated; 0 = in the prompt only */
-};
-
-/* One request's sampling: settings, and the tokens that penalties act on. Allocates only in sample_rules_init. */
-struct sample_rules {
-    sluice_sampling s;
-    bool greedy;
-    bool want_logprob;
-    uint32_t n_top;
-    sluice_logit_bias *edits; /* [n_edits] biases and bans; a ban is -INFINITY */
-    size_t n_edits;
-    struct seen_token *seen; /* [n_seen] distinct tokens; NULL when no penalty is on */
-    uint32_t n_seen, seen_max;
-    uint32_t *seen_index; /* [index_mask + 1] open addressing: place in seen plus one, 0 = free */
-    uint32_t index_mask;
-};
-
-struct sample {
-    int32_t token;
-    float logprob; /* when wanted */
-    uint32_t n_top;
-    sluice_token_prob top[SLUICE_TOP_LOGPROBS_MAX]; /* likeliest first */
-};
 
 /* Validates the sampling fields of options (SLUICE_E_ARG names the field) and takes in the prompt. max_new: the most
  * tokens that sample_rules_accept will be called for. */
@@ -67,6 +42,10 @@ uint64_t sampler_bytes(const struct sampler *sampler);
  * SLUICE_E_ARG: every token is banned. */
 sluice_status sampler_draw(struct sampler *sampler, const struct sample_rules *rules, const float *logits,
                            uint64_t position, struct sample *out, sluice_error *err);
+
+/* The same where the token is given: only its logprob and the alternatives are found, if they are wanted. */
+sluice_status sampler_given(struct sampler *sampler, const struct sample_rules *rules, const float *logits, int32_t token,
+                            struct sample *out, sluice_error *err);
 
 /* The uniform number in [0, 1) of step 8. */
 double sampler_uniform(uint64_t seed, uint64_t position);

@@ -487,3 +487,7 @@ uint64_t model_kv_bytes_per_token(const struct model *m) {
 uint64_t model_conv_state_bytes(const struct model *m) {
     return 4ull * (m->conv_taps - 1) * m->n_embd * m->n_conv_layers;
 }
+
+uint64_t model_page_bytes(const struct model *m) {
+    return KV_PAGE_TOKENS * model_kv_bytes_per_token(m) + model_conv_state_bytes(m);
+}

@@ -66,5 +66,7 @@ void model_free(struct model *model);
 /* K and V bytes (F16) per position over all attention layers, and F32 conv state bytes per sequence. */
 uint64_t model_kv_bytes_per_token(const struct model *model);
 uint64_t model_conv_state_bytes(const struct model *model);
+/* A page: K and V (F16) of KV_PAGE_TOKENS positions, and the conv state after the last of them. */
+uint64_t model_page_bytes(const struct model *model);
 
 #endif

@@ -9,7 +9,7 @@ static sluice_status feed(struct backend *b, const int32_t *tokens, uint32_t n, 
     for (uint32_t at = 0; at < n; at += ubatch) {
         uint32_t m = n - at < ubatch ? n - at : ubatch;
         struct backend_row row = {
-            .first_pos = at, .n_tokens = m, .tokens = tokens + at, .pages = pages, .want = WANT_ALL};
+            .first_pos = at, .n_tokens = m, .tokens = tokens + at, .pages = pages, .n_outputs = m};
         struct backend_step step = {.rows = &row, .n_rows = 1};
         struct backend_output out;
         TRY(b->ops->submit(b, &step, err));

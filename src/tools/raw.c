@@ -143,7 +143,6 @@ static void set_row(struct runner *r, struct backend_row *row, uint32_t slot, ui
         .n_tokens = n,
         .tokens = r->tokens + (size_t)slot * r->plan.positions_max + pos,
         .pages = r->pages + (size_t)slot * r->pages_per_row,
-        .want = WANT_NOTHING,
     };
 }
 
@@ -161,7 +160,7 @@ static sluice_status prefill(struct runner *r, uint32_t batch, uint32_t from, ui
             struct backend_row *row = &r->rows[n_rows++];
             set_row(r, row, s, from + r->done[s], take);
             r->done[s] += take;
-            row->want = want_logits && r->done[s] == n ? WANT_LAST : WANT_NOTHING;
+            row->n_outputs = want_logits && r->done[s] == n;
             room -= take;
             tokens += take;
         }
@@ -178,7 +177,7 @@ static sluice_status decode(struct runner *r, uint32_t batch, uint32_t from, uin
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t s = 0; s < batch; s++) {
             set_row(r, &r->rows[s], s, from + i, 1);
-            r->rows[s].want = WANT_LAST;
+            r->rows[s].n_outputs = 1;
         }
         TRY(run_step(r, batch, weight_bytes));
         progress(r, batch);

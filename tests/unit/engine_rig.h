@@ -5,7 +5,6 @@
 #ifndef ENGINE_RIG_H
 #define ENGINE_RIG_H
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -21,6 +20,8 @@
 #include <cmocka.h> /* defines a macro fail(): (fail)(...) is ours */
 
 #define RIG_TOKENS_MAX 4096 /* of one answer */
+#define RIG_PROMPT_MAX 2048 /* of a random request */
+#define RIG_FORCED_MAX 64
 
 /* ---- Random numbers ---------------------------------------------------------------------------------------- */
 
@@ -38,19 +39,29 @@ static inline uint32_t rig_below(uint64_t *state, uint32_t n) {
     return (uint32_t)(rig_rnd(state) >> 33) % n;
 }
 
+static inline uint64_t rig_hash(uint64_t h, const void *bytes, size_t n) {
+    for (const unsigned char *p = bytes, *end = p + n; p < end; p++) {
+        h = (h ^ *p) * 0x100000001B3u;
+    }
+    return rig_mix(h + n);
+}
+
 /* ---- Answers ----------------------------------------------------------------------------------------------- */
 
 struct answer {
     int32_t tokens[RIG_TOKENS_MAX];
     uint32_t n;
-    struct buf text;
-    double logprobs; /* sum: equal only if every one is */
+    struct {
+        char *data; /* by malloc: the engine's allocations may be made to fail */
+        size_t len;
+    } text;
+    uint64_t probs; /* hash of every logprob and alternative */
     sluice_event last;
     char stop_string[32];
 };
 
 static inline void answer_free(struct answer *a) {
-    buf_free(&a->text);
+    free(a->text.data);
     free(a);
 }
 
@@ -63,8 +74,13 @@ static inline bool answer_add(struct answer *a, const sluice_event *event) {
     if (event->kind == SLUICE_EVENT_TOKEN) {
         assert_true(a->n < RIG_TOKENS_MAX);
         a->tokens[a->n++] = event->token;
-        buf_append(&a->text, event->text, event->text_len);
-        a->logprobs += (double)event->logprob;
+        if (event->text_len > 0) {
+            a->text.data = realloc(a->text.data, a->text.len + event->text_len);
+            memcpy(a->text.data + a->text.len, event->text, event->text_len);
+            a->text.len += event->text_len;
+        }
+        a->probs = rig_hash(a->probs, &event->logprob, sizeof event->logprob);
+        a->probs = rig_hash(a->probs, event->top, event->n_top * sizeof event->top[0]);
         return false;
     }
     if (event->kind == SLUICE_EVENT_NONE) {
@@ -102,22 +118,44 @@ static inline struct answer *rig_ask(sluice_engine *e, const sluice_request_opti
     return a;
 }
 
+/* What differs between two answers; NULL = nothing. */
+static inline const char *answer_difference(const struct answer *a, const struct answer *b) {
+    bool error = a->last.kind == SLUICE_EVENT_ERROR;
+    return a->last.kind != b->last.kind                                              ? "last event"
+           : a->n != b->n                                                            ? "number of tokens"
+           : memcmp(a->tokens, b->tokens, a->n * sizeof a->tokens[0]) != 0           ? "tokens"
+           : a->probs != b->probs                                                    ? "logprobs"
+           : a->text.len != b->text.len                                              ? "length of the text"
+           : a->text.len > 0 && memcmp(a->text.data, b->text.data, a->text.len) != 0 ? "text"
+           : strcmp(a->stop_string, b->stop_string) != 0                             ? "stop string"
+           : error && a->last.error.status != b->last.error.status                   ? "error"
+           : !error && a->last.finish != b->last.finish                              ? "finish reason"
+                                                                                     : NULL;
+}
+
+/* The same for an answer that was cut short. */
+static inline const char *answer_prefix_difference(const struct answer *part, const struct answer *whole) {
+    return part->n > whole->n                                                                     ? "more tokens"
+           : memcmp(part->tokens, whole->tokens, part->n * sizeof part->tokens[0]) != 0           ? "tokens"
+           : part->text.len > whole->text.len                                                     ? "more text"
+           : part->text.len > 0 && memcmp(part->text.data, whole->text.data, part->text.len) != 0 ? "text"
+                                                                                                  : NULL;
+}
+
 static inline void answer_assert_equal(const struct answer *a, const struct answer *b) {
-    assert_int_equal(a->last.kind, b->last.kind);
-    assert_int_equal(a->last.finish, b->last.finish);
-    assert_int_equal(a->n, b->n);
-    assert_memory_equal(a->tokens, b->tokens, a->n * sizeof a->tokens[0]);
-    assert_int_equal(a->text.len, b->text.len);
-    assert_true(a->text.len == 0 || memcmp(a->text.data, b->text.data, a->text.len) == 0);
-    assert_true(a->logprobs == b->logprobs);
-    assert_string_equal(a->stop_string, b->stop_string);
+    const char *difference = answer_difference(a, b);
+    if (difference) {
+        fail_msg("the answers differ: %s (%u and %u tokens; %s and %s)", difference, a->n, b->n, a->last.error.text,
+                 b->last.error.text);
+    }
 }
 
 /* ---- Random requests --------------------------------------------------------------------------------------- */
 
 struct rig_request {
     sluice_request_options o;
-    int32_t prompt[700];
+    int32_t prompt[RIG_PROMPT_MAX];
+    int32_t forced[RIG_FORCED_MAX];
     sluice_logit_bias bias[2];
 };
 
@@ -144,7 +182,8 @@ static inline void rig_random_request(struct rig_request *q, uint64_t *rnd, uint
                                                  .seed = rig_rnd(rnd)},
                                     .ignore_eos = rig_below(rnd, 4) == 0,
                                     .keep_control = rig_below(rnd, 4) == 0,
-                                    .logprobs = rig_below(rnd, 4) == 0};
+                                    .logprobs = rig_below(rnd, 4) == 0,
+                                    .top_logprobs = rig_below(rnd, 8) ? 0 : 1 + rig_below(rnd, 5)};
     if (rig_below(rnd, 3) == 0) {
         q->o.stop = rig_stops;
         q->o.n_stop = 1 + rig_below(rnd, 4);
@@ -154,6 +193,13 @@ static inline void rig_random_request(struct rig_request *q, uint64_t *rnd, uint
         q->bias[1] = (sluice_logit_bias){.token = (int32_t)rig_below(rnd, n_vocab), .bias = 5};
         q->o.logit_bias = q->bias;
         q->o.n_logit_bias = 2;
+    }
+    if (rig_below(rnd, 8) == 0) {
+        q->o.n_forced = 1 + rig_below(rnd, q->o.max_tokens < 16 ? q->o.max_tokens : 16);
+        q->o.forced = q->forced;
+        for (uint32_t i = 0; i < q->o.n_forced; i++) {
+            q->forced[i] = (int32_t)rig_below(rnd, n_vocab);
+        }
     }
 }
 

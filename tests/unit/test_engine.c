@@ -1,56 +1,13 @@
-/* The engine on a scripted backend: answers, company, cancellation, failures, shutdown. */
+/* The engine on a scripted backend: answers, company, order, drafts, readers. */
 #include "unit/engine_fake.h"
-
-static sluice_model model;
-
-static sluice_engine *open_engine(uint32_t n_slots, uint32_t chunk, uint32_t ctx) {
-    sluice_engine_options o = sluice_engine_options_default();
-    o.n_slots = n_slots;
-    o.prefill_chunk = chunk;
-    o.ctx_per_slot = ctx;
-    o.queue_max = 2000;
-    sluice_engine *e = NULL;
-    sluice_error err = {0};
-    if (engine_create_on(&model, &rig_fake_ops, &o, &e, &err) != SLUICE_OK) {
-        fail_msg("create: %s", err.text);
-    }
-    return e;
-}
-
-/* A request that generates exactly n tokens. */
-static sluice_request_options exactly(const int32_t *prompt, size_t n_prompt, uint32_t n) {
-    sluice_request_options o = sluice_request_options_default(&model);
-    o.tokens = prompt;
-    o.n_tokens = n_prompt;
-    o.max_tokens = n;
-    o.ignore_eos = true;
-    return o;
-}
-
-static int32_t prompt[RIG_CTX];
-
-static int setup(void **state) {
-    (void)state;
-    model = rig_fake_model();
-    for (int i = 0; i < RIG_CTX; i++) {
-        prompt[i] = (int32_t)(rig_mix((uint64_t)i) % RIG_VOCAB);
-    }
-    return 0;
-}
-
-static int clean(void **state) {
-    (void)state;
-    atomic_store(&rig_fake.delay_us, 0);
-    rig_fake.step_tokens_max = 0;
-    return atomic_load(&rig_fake.violations) == 0 ? 0 : -1;
-}
 
 /* ---- One request ------------------------------------------------------------------------------------------- */
 
 static void test_one(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(2, 16, 512);
-    sluice_request_options o = exactly(prompt, 100, 20);
+    sluice_engine *e = rig_open_shape(2, 16, 512);
+    sluice_request_options o = rig_exactly(rig_prompt, 100, 20);
+    o.no_draft = true; /* the steps are counted */
     struct answer *a = rig_ask(e, &o);
     assert_int_equal(a->n, 20);
     assert_int_equal(a->last.kind, SLUICE_EVENT_DONE);
@@ -73,9 +30,9 @@ static void test_one(void **state) {
 
 static void test_ends(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, 256);
+    sluice_engine *e = rig_open_shape(1, 0, 256);
     sluice_logit_bias bias = {.token = RIG_END, .bias = 100};
-    sluice_request_options o = exactly(prompt, 5, 50);
+    sluice_request_options o = rig_exactly(rig_prompt, 5, 50);
     o.ignore_eos = false;
     o.logit_bias = &bias;
     o.n_logit_bias = 1;
@@ -99,50 +56,39 @@ static void test_ends(void **state) {
     assert_string_equal(a->last.stop_string ? a->stop_string : "", "OPST");
     answer_free(a);
 
-    o = exactly(prompt, 250, 0); /* to the end of the context */
+    o = rig_exactly(rig_prompt, 250, 0); /* to the end of the context */
     a = rig_ask(e, &o);
     assert_int_equal(a->n, 6);
     assert_int_equal(a->last.finish, SLUICE_FINISH_LENGTH);
     answer_free(a);
-    o = exactly(prompt, 255, 1000);
+    o = rig_exactly(rig_prompt, 255, 1000);
     a = rig_ask(e, &o);
     assert_int_equal(a->n, 1);
     answer_free(a);
     sluice_engine_free(e);
 }
 
-static void expect_refused(sluice_engine *e, sluice_request_options o, sluice_status status, const char *words) {
-    sluice_request *r = NULL;
-    sluice_error err = {0};
-    assert_int_equal(sluice_request_submit(e, &o, &r, &err), status);
-    assert_int_equal(err.status, status);
-    if (!strstr(err.text, words)) {
-        fail_msg("\"%s\" does not say \"%s\"", err.text, words);
-    }
-    assert_null(r);
-}
-
 static void test_refusals(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, 256);
-    sluice_request_options o = exactly(prompt, 256, 1);
-    expect_refused(e, o, SLUICE_E_LIMIT, "the prompt has 256 tokens");
-    expect_refused(e, o, SLUICE_E_LIMIT, "context of 256 tokens");
-    expect_refused(e, exactly(prompt, 0, 1), SLUICE_E_ARG, "empty");
+    sluice_engine *e = rig_open_shape(1, 0, 256);
+    sluice_request_options o = rig_exactly(rig_prompt, 256, 1);
+    rig_expect_refused(e, o, SLUICE_E_LIMIT, "the prompt has 256 tokens");
+    rig_expect_refused(e, o, SLUICE_E_LIMIT, "context of 256 tokens");
+    rig_expect_refused(e, rig_exactly(rig_prompt, 0, 1), SLUICE_E_ARG, "empty");
     int32_t bad[3] = {1, RIG_VOCAB, -1};
-    expect_refused(e, exactly(bad, 2, 1), SLUICE_E_ARG, "token 1 of the prompt is 160");
-    expect_refused(e, exactly(bad + 2, 1, 1), SLUICE_E_ARG, "token 0 of the prompt is -1");
-    o = exactly(prompt, 1, 1);
+    rig_expect_refused(e, rig_exactly(bad, 2, 1), SLUICE_E_ARG, "token 1 of the prompt is 160");
+    rig_expect_refused(e, rig_exactly(bad + 2, 1, 1), SLUICE_E_ARG, "token 0 of the prompt is -1");
+    o = rig_exactly(rig_prompt, 1, 1);
     o.sampling.temperature = NAN;
-    expect_refused(e, o, SLUICE_E_ARG, "temperature");
-    o = exactly(prompt, 1, 1);
+    rig_expect_refused(e, o, SLUICE_E_ARG, "temperature");
+    o = rig_exactly(rig_prompt, 1, 1);
     o.top_logprobs = 21;
-    expect_refused(e, o, SLUICE_E_ARG, "top_logprobs");
+    rig_expect_refused(e, o, SLUICE_E_ARG, "top_logprobs");
     const char *stops[] = {""};
-    o = exactly(prompt, 1, 1);
+    o = rig_exactly(rig_prompt, 1, 1);
     o.stop = stops;
     o.n_stop = 1;
-    expect_refused(e, o, SLUICE_E_ARG, "stop string");
+    rig_expect_refused(e, o, SLUICE_E_ARG, "stop string");
     sluice_engine_metrics m;
     sluice_engine_get_metrics(e, &m);
     assert_int_equal(m.requests_total, 0);
@@ -151,18 +97,16 @@ static void test_refusals(void **state) {
 
 static void test_queue_full(void **state) {
     (void)state;
-    sluice_engine_options options = sluice_engine_options_default();
-    options.n_slots = 1;
-    options.queue_max = 2;
-    sluice_engine *e;
-    assert_int_equal(engine_create_on(&model, &rig_fake_ops, &options, &e, NULL), SLUICE_OK);
+    sluice_engine_options few = rig_options(1, 0, 256);
+    few.queue_max = 2;
+    sluice_engine *e = rig_open(&few);
     atomic_store(&rig_fake.delay_us, 2000);
-    sluice_request_options o = exactly(prompt, 4, 100);
+    sluice_request_options o = rig_exactly(rig_prompt, 4, 100);
     sluice_request *r[3];
     for (int i = 0; i < 3; i++) {
         r[i] = rig_submit(e, &o);
     }
-    expect_refused(e, o, SLUICE_E_BUSY, "3 requests");
+    rig_expect_refused(e, o, SLUICE_E_BUSY, "3 requests");
     struct answer *a = answer_new();
     answer_read(a, r[0]);
     answer_free(a);
@@ -176,8 +120,8 @@ static void test_queue_full(void **state) {
 
 static void test_logprobs(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, 256);
-    sluice_request_options o = exactly(prompt, 4, 300);
+    sluice_engine *e = rig_open_shape(1, 0, 256);
+    sluice_request_options o = rig_exactly(rig_prompt, 4, 300);
     o.top_logprobs = 20;
     sluice_request *r = rig_submit(e, &o);
     sluice_event event;
@@ -195,33 +139,43 @@ static void test_logprobs(void **state) {
 
 /* ---- Company ----------------------------------------------------------------------------------------------- */
 
+/* How a backend may behave, to be tried by what holds for all. */
+static const struct rig_mode modes[] = {{.periodic = false},   {.samples = true},
+                                        {.periodic = true},    {.periodic = true, .samples = true},
+                                        {.two_classes = true}, {.periodic = true, .no_rewind = true}};
+enum { N_MODES = sizeof modes / sizeof modes[0] };
+
 static void test_company(void **state) {
     (void)state;
     static const uint32_t shapes[][2] = {{1, 1}, {2, 7}, {4, 64}, {8, 100}, {32, 0}};
-    sluice_engine *solo = open_engine(1, 33, 1500);
-    for (uint32_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        sluice_engine *e = open_engine(shapes[i][0], shapes[i][1], 1500);
-        rig_check_company(solo, e, RIG_VOCAB, 100 + i, 60);
-        sluice_engine_free(e);
+    for (uint32_t m = 0; m < N_MODES; m++) {
+        rig_fake.mode = (struct rig_mode){.periodic = modes[m].periodic, .two_classes = modes[m].two_classes};
+        sluice_engine *solo = rig_open_solo(33, 1500);
+        for (uint32_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+            rig_fake.mode = modes[m];
+            sluice_engine *e = rig_open_shape(shapes[i][0], shapes[i][1], 1500);
+            rig_check_company(solo, e, RIG_VOCAB, 100 + i, 30);
+            sluice_engine_free(e);
+        }
+        rig_check_company(solo, solo, RIG_VOCAB, 7, 30);
+        sluice_engine_free(solo);
     }
-    rig_check_company(solo, solo, RIG_VOCAB, 7, 30);
-    sluice_engine_free(solo);
 }
 
 /* A pool that holds two full contexts for eight slots: requests wait for pages and nothing leaks. */
 static void test_few_pages(void **state) {
     (void)state;
-    sluice_engine_options o = sluice_engine_options_default();
-    o.n_slots = 8;
-    o.ctx_per_slot = 640;
-    o.prefill_chunk = 50;
-    o.kv_bytes_max = 20 * KV_PAGE_TOKENS * model.info.kv_bytes_per_token;
-    sluice_engine *e, *solo = open_engine(1, 0, 640);
-    assert_int_equal(engine_create_on(&model, &rig_fake_ops, &o, &e, NULL), SLUICE_OK);
-    assert_int_equal(e->plan.n_pages, 20);
+    sluice_engine_options o = rig_options(8, 50, 640);
+    o.kv_bytes_max = 20 * model_page_bytes(&rig_weights);
+    sluice_engine *e = rig_open(&o), *solo = rig_open_solo(0, 640);
+    assert_int_equal(sluice_engine_get_info(e)->n_pages, 20);
     for (uint64_t seed = 1; seed < 4; seed++) {
         rig_check_company(solo, e, RIG_VOCAB, seed, 60);
     }
+    sluice_engine_metrics m;
+    sluice_engine_get_metrics(e, &m);
+    assert_int_equal(m.pages_total, 20);
+    assert_int_equal(m.pages_free + m.pages_cached, 20);
     sluice_engine_free(solo);
     sluice_engine_free(e);
 }
@@ -256,7 +210,7 @@ static void *submit_many(void *arg) {
 
 static void test_thousand(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(4, 32, 256);
+    sluice_engine *e = rig_open_shape(4, 32, 256);
     struct submitter s[4];
     for (int i = 0; i < 4; i++) {
         s[i] = (struct submitter){.engine = e, .seed = (uint64_t)i};
@@ -288,12 +242,13 @@ static void take_place(void *ctx) {
 /* First come, first served. */
 static void test_order(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, 256);
+    sluice_engine *e = rig_open_shape(1, 0, 256);
     sluice_request *r[20];
     atomic_uint next = 0;
     struct place places[20];
     for (uint32_t i = 0; i < 20; i++) {
-        sluice_request_options o = exactly(prompt, 100 - 5 * i, 5); /* shorter ones do not overtake in the queue */
+        sluice_request_options o =
+            rig_exactly(rig_prompt, 100 - 5 * i, 5); /* shorter ones do not overtake in the queue */
         places[i] = (struct place){.next = &next};
         o.on_ready = take_place;
         o.on_ready_ctx = &places[i];
@@ -315,14 +270,14 @@ static void test_order(void **state) {
  * overtakes. */
 static void test_long_prompt_beside(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(3, 32, RIG_CTX);
+    sluice_engine *e = rig_open_shape(3, 32, RIG_CTX);
     atomic_store(&rig_fake.delay_us, 1000);
-    sluice_request_options o = exactly(prompt, 1, 3000);
+    sluice_request_options o = rig_exactly(rig_prompt, 1, 3000);
     sluice_request *stream = rig_submit(e, &o);
     sluice_event event;
     assert_int_equal(sluice_request_wait(stream, &event, 10000), SLUICE_EVENT_TOKEN);
     unsigned lonely = atomic_load(&rig_fake.lonely_prompt_steps), before = atomic_load(&rig_fake.prompt_steps);
-    sluice_request_options longest = exactly(prompt, 3000, 1), shortest = exactly(prompt, 20, 1);
+    sluice_request_options longest = rig_exactly(rig_prompt, 3000, 1), shortest = rig_exactly(rig_prompt, 20, 1);
     sluice_request *slow = rig_submit(e, &longest);
     sluice_request *fast = rig_submit(e, &shortest);
     assert_int_equal(sluice_request_wait(fast, &event, 10000), SLUICE_EVENT_TOKEN);
@@ -342,8 +297,8 @@ static void test_long_prompt_beside(void **state) {
 
 static void test_slow_reader(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(2, 0, RIG_CTX);
-    sluice_request_options o = exactly(prompt, 10, 4000);
+    sluice_engine *e = rig_open_shape(2, 0, RIG_CTX);
+    sluice_request_options o = rig_exactly(rig_prompt, 10, 4000);
     sluice_request *unread = rig_submit(e, &o);
     struct answer *read = rig_ask(e, &o), *late = answer_new();
     sluice_engine_metrics m;
@@ -361,9 +316,9 @@ static void test_slow_reader(void **state) {
 
 static void test_wait_timeout(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, 256);
+    sluice_engine *e = rig_open_shape(1, 0, 256);
     atomic_store(&rig_fake.delay_us, 100000);
-    sluice_request_options o = exactly(prompt, 10, 2);
+    sluice_request_options o = rig_exactly(rig_prompt, 10, 2);
     sluice_request *r = rig_submit(e, &o);
     sluice_event event;
     uint64_t start = clock_ns();
@@ -377,8 +332,8 @@ static void test_wait_timeout(void **state) {
 
 static void test_idle_sleeps(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(4, 0, 256);
-    sluice_request_options o = exactly(prompt, 10, 20);
+    sluice_engine *e = rig_open_shape(4, 0, 256);
+    sluice_request_options o = rig_exactly(rig_prompt, 10, 20);
     answer_free(rig_ask(e, &o));
     clockid_t clock;
     struct timespec t[2];
@@ -395,9 +350,9 @@ static void test_idle_sleeps(void **state) {
 /* Once the first tokens are out, a request whose reader keeps up allocates nothing. */
 static void test_no_allocation_per_token(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, RIG_CTX);
+    sluice_engine *e = rig_open_shape(1, 0, RIG_CTX);
     atomic_store(&rig_fake.delay_us, 20);
-    sluice_request_options o = exactly(prompt, 10, 2000);
+    sluice_request_options o = rig_exactly(rig_prompt, 10, 2000);
     o.sampling.repetition_penalty = 1.1f;
     sluice_request *r = rig_submit(e, &o);
     sluice_event event;
@@ -430,10 +385,10 @@ static void on_ready(void *ctx) {
 
 static void test_no_call_after_free(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(4, 0, RIG_CTX);
+    sluice_engine *e = rig_open_shape(4, 0, RIG_CTX);
     struct listener l = {0};
     uint64_t rnd = 5;
-    sluice_request_options o = exactly(prompt, 3, 1000);
+    sluice_request_options o = rig_exactly(rig_prompt, 3, 1000);
     o.on_ready = on_ready;
     o.on_ready_ctx = &l;
     for (int i = 0; i < 300; i++) {
@@ -460,8 +415,8 @@ static void free_inside(void *ctx) {
 
 static void test_free_inside_callback(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 0, RIG_CTX);
-    sluice_request_options o = exactly(prompt, 3, 1000);
+    sluice_engine *e = rig_open_shape(1, 0, RIG_CTX);
+    sluice_request_options o = rig_exactly(rig_prompt, 3, 1000);
     o.on_ready = free_inside;
     freed_inside = rig_submit(e, &o);
     atomic_store(&may_free, true);
@@ -475,9 +430,9 @@ static void test_free_inside_callback(void **state) {
 
 static void test_slot_states(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(2, 8, 512);
+    sluice_engine *e = rig_open_shape(2, 8, 512);
     atomic_store(&rig_fake.delay_us, 5000);
-    sluice_request_options o = exactly(prompt, 20, 100);
+    sluice_request_options o = rig_exactly(rig_prompt, 20, 100);
     sluice_request *r = rig_submit(e, &o);
     sluice_event event;
     assert_int_equal(sluice_request_wait(r, &event, 10000), SLUICE_EVENT_TOKEN);
@@ -493,220 +448,99 @@ static void test_slot_states(void **state) {
     sluice_engine_free(e);
 }
 
-/* ---- Cancellation ------------------------------------------------------------------------------------------ */
-
-static void expect_cancelled(sluice_request *r) {
-    struct answer *a = answer_new();
-    answer_read(a, r);
-    assert_int_equal(a->last.kind, SLUICE_EVENT_ERROR);
-    assert_int_equal(a->last.error.status, SLUICE_E_CANCELLED);
-    answer_free(a);
-    sluice_request_free(r);
-}
-
-static void test_cancel(void **state) {
+static void test_drafts_save_steps(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(1, 16, RIG_CTX);
-    atomic_store(&rig_fake.delay_us, 500);
-    sluice_request_options o = exactly(prompt, 10, 4000), longest = exactly(prompt, 4000, 10);
-    sluice_event event;
-    sluice_request *running = rig_submit(e, &o), *queued = rig_submit(e, &o);
-    assert_int_equal(sluice_request_wait(running, &event, 10000), SLUICE_EVENT_TOKEN);
-    sluice_request_cancel(queued); /* while it waits */
-    expect_cancelled(queued);
-    sluice_request_cancel(running); /* while it generates: one more step may just have begun */
-    unsigned steps = atomic_load(&rig_fake.steps);
-    expect_cancelled(running);
-    assert_true(atomic_load(&rig_fake.steps) - steps <= 1);
-    sluice_request *next = rig_submit(e, &longest);
-    usleep(5000);
-    sluice_request_cancel(next); /* while its prompt is computed */
-    sluice_request_cancel(next);
-    expect_cancelled(next);
-    o = exactly(prompt, 10, 3);
-    sluice_request *done = rig_submit(e, &o);
-    struct answer *a = answer_new();
-    answer_read(a, done);
-    assert_int_equal(a->last.kind, SLUICE_EVENT_DONE);
-    sluice_request_cancel(done); /* too late: changes nothing */
-    assert_int_equal(sluice_request_poll(done, &event), SLUICE_EVENT_NONE);
-    answer_free(a);
-    sluice_request_free(done);
-    sluice_engine_metrics m;
-    sluice_engine_get_metrics(e, &m);
-    assert_int_equal(m.requests_cancelled, 3);
-    assert_int_equal(m.requests_failed, 0);
-    sluice_engine_free(e);
-}
-
-/* Requests freed at any moment, read or not, leave the engine whole. */
-static void test_cancel_anywhere(void **state) {
-    (void)state;
-    sluice_engine *solo = open_engine(1, 0, 512), *e = open_engine(4, 16, 512);
-    uint64_t rnd = 99;
-    struct rig_request q;
-    for (int round = 0; round < 400; round++) {
-        sluice_request *r[8];
-        for (int i = 0; i < 8; i++) {
-            rig_random_request(&q, &rnd, RIG_VOCAB, 512);
-            r[i] = rig_submit(e, &q.o);
-            if (rig_below(&rnd, 4) == 0) {
-                sluice_request_cancel(r[i]);
-            }
-        }
-        for (int i = 0; i < 8; i++) {
-            if (rig_below(&rnd, 2)) {
-                usleep(rig_below(&rnd, 200));
-            }
-            sluice_request_free(r[i]);
-        }
-    }
-    rig_check_company(solo, e, RIG_VOCAB, 3, 30);
-    sluice_engine_metrics m;
-    do {
+    rig_fake.mode.periodic = true;
+    for (int samples = 0; samples < 2; samples++) {
+        rig_fake.mode.samples = samples;
+        sluice_engine *e = rig_open_shape(2, 0, 1024);
+        atomic_store(&rig_fake.pad_us, 50);
+        sluice_request_options o = rig_periodic(600);
+        o.no_draft = true;
+        struct answer *plain = rig_ask(e, &o);
+        unsigned steps = atomic_load(&rig_fake.steps);
+        o.no_draft = false;
+        o.no_cache = true;
+        struct answer *drafted = rig_ask(e, &o);
+        steps = atomic_load(&rig_fake.steps) - steps;
+        answer_assert_equal(drafted, plain);
+        const sluice_timings *t = &drafted->last.timings;
+        assert_int_equal(plain->last.timings.draft_n, 0);
+        assert_true(t->draft_accepted_n > 100 && t->draft_accepted_n <= t->draft_n);
+        assert_true(steps <= 602 - t->draft_accepted_n + 2);
+        sluice_engine_metrics m;
         sluice_engine_get_metrics(e, &m);
-    } while (m.requests_running + m.requests_waiting > 0);
-    assert_int_equal(e->n_free_pages, e->plan.n_pages);
-    sluice_engine_free(solo);
+        assert_int_equal(m.draft_tokens_total, t->draft_n);
+        assert_int_equal(m.draft_tokens_accepted, t->draft_accepted_n);
+        answer_free(plain);
+        answer_free(drafted);
+        sluice_engine_free(e);
+    }
+}
+
+/* ---- Forced tokens ----------------------------------------------------------------------------------------- */
+
+/* An answer forced upon the model has the tokens, logprobs and end of the same answer given freely. */
+static void test_forced(void **state) {
+    (void)state;
+    for (uint32_t m = 0; m < N_MODES; m++) {
+        rig_fake.mode = modes[m];
+        sluice_engine *e = rig_open_shape(2, 0, 512);
+        sluice_request_options o = rig_exactly(rig_prompt, 70, 100);
+        o.top_logprobs = 3;
+        o.sampling.temperature = 0;
+        struct answer *free_answer = rig_ask(e, &o);
+        o.forced = free_answer->tokens;
+        o.n_forced = 60;
+        o.sampling.temperature = 1.5f; /* of no importance before the 61st */
+        struct answer *half = rig_ask(e, &o);
+        assert_int_equal(half->n, 100);
+        assert_memory_equal(half->tokens, free_answer->tokens, 60 * sizeof half->tokens[0]);
+        assert_true(memcmp(half->tokens + 60, free_answer->tokens + 60, 40 * sizeof half->tokens[0]) != 0);
+        answer_free(half);
+        o.n_forced = 100;
+        o.max_tokens = 100;
+        struct answer *forced = rig_ask(e, &o);
+        answer_assert_equal(forced, free_answer);
+        answer_free(forced);
+        int32_t other[5] = {1, 2, 3, 4, RIG_END}; /* an end token ends it, forced or not */
+        o.forced = other;
+        o.n_forced = 5;
+        o.ignore_eos = false;
+        struct answer *ended = rig_ask(e, &o);
+        assert_int_equal(ended->n, 5);
+        assert_int_equal(ended->last.finish, SLUICE_FINISH_STOP);
+        answer_free(ended);
+        answer_free(free_answer);
+        sluice_engine_free(e);
+    }
+    sluice_engine *e = rig_open_shape(1, 0, 512);
+    int32_t bad[] = {1, RIG_VOCAB};
+    sluice_request_options o = rig_exactly(rig_prompt, 5, 10);
+    o.forced = bad;
+    o.n_forced = 2;
+    rig_expect_refused(e, o, SLUICE_E_ARG, "160");
     sluice_engine_free(e);
 }
 
-/* ---- Failures ---------------------------------------------------------------------------------------------- */
+/* ---- A step ahead ------------------------------------------------------------------------------------------ */
 
-static void test_failed_step(void **state) {
+static void test_step_ahead(void **state) {
     (void)state;
-    sluice_engine *e = open_engine(4, 0, 512);
-    sluice_request_options o = exactly(prompt, 40, 50);
-    struct answer *good = rig_ask(e, &o);
-    atomic_int *const failures[] = {&rig_fake.fail_submit, &rig_fake.fail_wait, &rig_fake.nan_row};
-    for (int kind = 0; kind < 3; kind++) {
-        for (int at = 1; at < 20; at += 6) {
-            atomic_store(failures[kind], at);
-            struct answer *bad = rig_ask(e, &o);
-            assert_int_equal(bad->last.kind, SLUICE_EVENT_ERROR);
-            assert_int_equal(bad->last.error.status, SLUICE_E_BACKEND);
-            assert_non_null(strstr(bad->last.error.text, kind < 2 ? "scripted failure" : "not finite"));
-            assert_int_equal(bad->n, at - 1);
-            assert_memory_equal(bad->tokens, good->tokens, bad->n * sizeof bad->tokens[0]);
-            answer_free(bad);
-            struct answer *again = rig_ask(e, &o);
-            answer_assert_equal(again, good);
-            answer_free(again);
-        }
-    }
-    atomic_store(&rig_fake.fail_wait, 30); /* all requests of a step end with it */
-    atomic_store(&rig_fake.delay_us, 1000);
-    sluice_request *r[4];
-    for (int i = 0; i < 4; i++) {
-        r[i] = rig_submit(e, &o);
-    }
-    for (int i = 0; i < 4; i++) {
-        struct answer *a = answer_new();
-        answer_read(a, r[i]);
-        assert_int_equal(a->last.error.status, SLUICE_E_BACKEND);
-        answer_free(a);
-        sluice_request_free(r[i]);
-    }
-    sluice_engine_metrics m;
-    sluice_engine_get_metrics(e, &m);
-    assert_int_equal(m.requests_failed, 3 * 4 + 4);
-    answer_free(good);
+    rig_fake.mode.samples = true;
+    sluice_engine *e = rig_open_shape(4, 0, 512);
+    sluice_request_options o = rig_exactly(rig_prompt, 70, 200);
+    unsigned steps = atomic_load(&rig_fake.steps), ahead = atomic_load(&rig_fake.ahead);
+    answer_free(rig_ask(e, &o));
+    steps = atomic_load(&rig_fake.steps) - steps;
+    ahead = atomic_load(&rig_fake.ahead) - ahead;
+    assert_true(ahead > 150); /* nearly every step was ready before the last one was over */
+    assert_true(steps <= 202);
     sluice_engine_free(e);
-}
-
-/* Creation, submission and generation with the n-th allocation failing, for every n until all goes through. */
-static void test_allocation_failures(void **state) {
-    (void)state;
-    sluice_engine *whole = open_engine(2, 16, 512);
-    const char *stops[] = {"never said", "zzzz"};
-    sluice_request_options o = exactly(prompt, 40, 400);
-    o.sampling.repetition_penalty = 1.1f;
-    o.stop = stops;
-    o.n_stop = 2;
-    struct answer *good = rig_ask(whole, &o);
-    sluice_engine_free(whole);
-    uint32_t refused = 0, ended = 0;
-    for (long nth = 1;; nth++) {
-        sluice_engine_options options = sluice_engine_options_default();
-        options.n_slots = 2;
-        options.ctx_per_slot = 512;
-        sluice_engine *e = NULL;
-        sluice_request *r = NULL;
-        sluice_error err = {0};
-        mem_fail_nth(nth);
-        sluice_status status = engine_create_on(&model, &rig_fake_ops, &options, &e, &err);
-        if (status == SLUICE_OK) {
-            status = sluice_request_submit(e, &o, &r, &err);
-        }
-        if (status != SLUICE_OK) {
-            mem_fail_nth(0);
-            assert_int_equal(status, SLUICE_E_NOMEM);
-            assert_true(strlen(err.text) > 10);
-            refused++;
-            sluice_engine_free(e);
-            continue;
-        }
-        struct answer *a = answer_new();
-        sluice_event event;
-        while (sluice_request_wait(r, &event, 20000) == SLUICE_EVENT_TOKEN) {
-            a->tokens[a->n++] = event.token;
-        }
-        mem_fail_nth(0);
-        assert_memory_equal(a->tokens, good->tokens, a->n * sizeof a->tokens[0]);
-        sluice_request_free(r);
-        struct answer *again = rig_ask(e, &o); /* the engine goes on */
-        answer_assert_equal(again, good);
-        answer_free(again);
-        answer_free(a);
-        sluice_engine_free(e);
-        if (event.kind == SLUICE_EVENT_DONE) {
-            break;
-        }
-        assert_int_equal(event.error.status, SLUICE_E_NOMEM);
-        ended++;
-    }
-    assert_true(refused > 15 && ended > 3);
-    answer_free(good);
-}
-
-/* ---- Shutdown ---------------------------------------------------------------------------------------------- */
-
-static void *wait_for_end(void *arg) {
-    struct answer *a = answer_new();
-    answer_read(a, arg);
-    bool right = a->last.kind == SLUICE_EVENT_ERROR && a->last.error.status == SLUICE_E_CANCELLED;
-    answer_free(a);
-    return right ? arg : NULL;
-}
-
-static void test_free_while_running(void **state) {
-    (void)state;
-    atomic_store(&rig_fake.delay_us, 300);
-    for (int round = 0; round < 10; round++) {
-        sluice_engine *e = open_engine(2, 16, RIG_CTX);
-        sluice_request_options o = exactly(prompt, 100, 3900);
-        sluice_request *r[6];
-        pthread_t waiter;
-        for (int i = 0; i < 6; i++) {
-            r[i] = rig_submit(e, &o);
-        }
-        assert_int_equal(pthread_create(&waiter, NULL, wait_for_end, r[0]), 0);
-        usleep((useconds_t)round * 500);
-        sluice_request_free(r[5]);
-        sluice_engine_free(e);
-        void *right;
-        pthread_join(waiter, &right);
-        assert_non_null(right);
-        sluice_request_cancel(r[0]); /* both are safe without an engine */
-        sluice_request_free(r[0]);
-        for (int i = 1; i < 5; i++) {
-            expect_cancelled(r[i]);
-        }
-    }
 }
 
 int main(void) {
-#define TEST(name) cmocka_unit_test_teardown(name, clean)
+#define TEST(name) cmocka_unit_test_teardown(name, rig_clean)
     const struct CMUnitTest tests[] = {
         TEST(test_one),
         TEST(test_ends),
@@ -725,11 +559,9 @@ int main(void) {
         TEST(test_no_call_after_free),
         TEST(test_free_inside_callback),
         TEST(test_slot_states),
-        TEST(test_cancel),
-        TEST(test_cancel_anywhere),
-        TEST(test_failed_step),
-        TEST(test_allocation_failures),
-        TEST(test_free_while_running),
+        TEST(test_forced),
+        TEST(test_step_ahead),
+        TEST(test_drafts_save_steps),
     };
-    return cmocka_run_group_tests(tests, setup, NULL);
+    return cmocka_run_group_tests(tests, rig_setup, NULL);
 }

@@ -1,16 +1,22 @@
-/* The company check of engine_rig.h on real backends: a small model of each kind, all backends that run here. */
-#include "unit/engine_rig.h"
+/*
+ * Same request, same tokens (engine_world.h) on real backends: a small model of each kind and the shipped one, on every
+ * backend that runs here. Alone on one thread = in company on two = cached = preempted = restored = drafted.
+ *
+ * SLUICE_TRUTH_ROUNDS  as in test_engine_truth.c; two hundred of them are one round here
+ */
+#include "unit/engine_world.h"
 
-static const char *const files[] = {"moe-Q4_K_M.gguf", "dense-Q8_0.gguf"};
+static const struct {
+    const char *path;
+    uint32_t n_cpu, n_ref; /* requests on a fast backend, and on the slow one */
+} models[] = {{TEST_DATA "/golden/peer/moe-Q4_K_M.gguf", 40, 4},
+              {TEST_DATA "/golden/peer/dense-Q8_0.gguf", 40, 5},
+              {REPO_DIR "/models/sluice-mini-Q4_K_M.gguf", 24, 2}};
 
-static sluice_engine *open_engine(sluice_model *model, const char *backend, uint32_t n_slots, uint32_t chunk,
-                                  uint32_t n_threads) {
-    sluice_engine_options o = sluice_engine_options_default();
+static char state_path[64];
+
+static sluice_engine *open_engine(sluice_model *model, const char *backend, sluice_engine_options o) {
     o.backend = backend;
-    o.n_slots = n_slots;
-    o.prefill_chunk = chunk;
-    o.n_threads = n_threads;
-    o.ctx_per_slot = 256;
     sluice_engine *e = NULL;
     sluice_error err = {0};
     if (sluice_engine_create(model, &o, &e, &err) != SLUICE_OK) {
@@ -19,33 +25,91 @@ static sluice_engine *open_engine(sluice_model *model, const char *backend, uint
     return e;
 }
 
-static void test_company(void **state) {
-    (void)state;
-    for (size_t f = 0; f < sizeof files / sizeof files[0]; f++) {
-        char path[512];
-        sluice_model *model;
+static sluice_engine_options solo_options(uint32_t ctx) {
+    sluice_engine_options o = sluice_engine_options_default();
+    o.n_slots = 1;
+    o.n_threads = 1;
+    o.ctx_per_slot = ctx;
+    o.cache_bytes_max = 0;
+    o.draft_max = 0;
+    return o;
+}
+
+/* Too few pages for all slots, chunks that do not divide them. */
+static sluice_engine_options company_options(uint32_t ctx, uint64_t page_bytes, uint64_t seed) {
+    sluice_engine_options o = sluice_engine_options_default();
+    o.n_slots = 3 + (uint32_t)(seed % 4);
+    o.n_threads = 2;
+    o.ctx_per_slot = ctx;
+    o.queue_max = 100;
+    o.prefill_chunk = seed % 2 ? 24 : 100;
+    o.draft_max = 12;
+    o.kv_bytes_max = page_bytes * (plan_pages(ctx) + 2);
+    return o;
+}
+
+static void check_backend(sluice_model *model, const char *backend, uint32_t n, uint64_t seed,
+                          struct world_totals *totals) {
+    uint32_t n_vocab = sluice_model_get_info(model)->n_vocab;
+    struct world w = {.seed = seed, .n_vocab = n_vocab, .alphabet = seed % 2 ? 8 : n_vocab, .ctx = 320};
+    w.answer_max = 130;
+    snprintf(w.shape, sizeof w.shape, "%s, %s", sluice_model_get_info(model)->name, backend);
+    sluice_engine *e = open_engine(model, backend, solo_options(w.ctx));
+    uint64_t page_bytes = sluice_engine_get_info(e)->page_bytes;
+    world_make(&w, n, e);
+    sluice_engine_free(e);
+    for (int turn = 0; turn < 2; turn++) {
+        e = open_engine(model, backend, company_options(w.ctx, page_bytes, seed + (uint64_t)turn));
         sluice_error err = {0};
-        snprintf(path, sizeof path, "%s/golden/peer/%s", TEST_DATA, files[f]);
-        if (sluice_model_load(path, &model, &err) != SLUICE_OK) {
-            fail_msg("%s", err.text);
+        if (turn == 1 && sluice_engine_restore(e, state_path, NULL, &err) != SLUICE_OK) {
+            fail_msg("restore: %s", err.text);
         }
-        uint32_t n_vocab = sluice_model_get_info(model)->n_vocab;
-        for (const struct backend_ops *const *b = backend_list(); *b; b++) {
-            if ((*b)->probe(&err) != SLUICE_OK) {
-                continue;
-            }
-            bool slow = strcmp((*b)->name, "ref") == 0;
-            sluice_engine *solo = open_engine(model, (*b)->name, 1, 0, 1);
-            sluice_engine *company = open_engine(model, (*b)->name, 5, 24, 2);
-            rig_check_company(solo, company, n_vocab, 40 + f, slow ? 4 : 12);
-            sluice_engine_free(solo);
-            sluice_engine_free(company);
+        world_run(&w, e, seed, n + n / 3, 10, state_path, totals);
+        if (sluice_engine_save(e, state_path, NULL, &err) != SLUICE_OK) {
+            fail_msg("save: %s", err.text);
         }
-        sluice_model_free(model);
+        world_settle(e, seed, totals);
+        sluice_engine_free(e);
     }
+    unlink(state_path);
+    world_free(&w);
+}
+
+static void check_model(const char *path, uint32_t n_fast, uint32_t n_slow, uint64_t seed,
+                        struct world_totals *totals) {
+    sluice_model *model;
+    sluice_error err = {0};
+    if (sluice_model_load(path, &model, &err) != SLUICE_OK) {
+        fail_msg("%s", err.text);
+    }
+    for (const struct backend_ops *const *b = backend_list(); *b; b++) {
+        if ((*b)->probe(&err) == SLUICE_OK) {
+            uint64_t start = clock_ns();
+            check_backend(model, (*b)->name, strcmp((*b)->name, "ref") == 0 ? n_slow : n_fast, seed, totals);
+            printf("%s on %s: %.1f s\n", sluice_model_get_info(model)->name, (*b)->name, clock_ms_since(start) / 1000);
+        }
+    }
+    sluice_model_free(model);
+}
+
+static void test_same_request_same_tokens(void **state) {
+    (void)state;
+    const char *text = getenv("SLUICE_TRUTH_ROUNDS");
+    uint64_t rounds = text ? strtoull(text, NULL, 10) / 200 : 1;
+    struct world_totals t = {0};
+    snprintf(state_path, sizeof state_path, "/tmp/sluice-models-%d.state", (int)getpid());
+    for (uint64_t i = 0; i < (rounds ? rounds : 1); i++) {
+        for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+            check_model(models[m].path, models[m].n_cpu, models[m].n_ref, 2 * i + m, &t);
+        }
+    }
+    printf("%llu answers; %llu preemptions, %llu prompt tokens cached, %llu of %llu drafts held\n",
+           (unsigned long long)t.done, (unsigned long long)t.preempted, (unsigned long long)t.cached,
+           (unsigned long long)t.accepted, (unsigned long long)t.drafts);
+    assert_true(t.preempted > 0 && t.cached > 0 && t.drafts > t.accepted && t.accepted > 0);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_company)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_same_request_same_tokens)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,9 +11,21 @@
 
 #define GIB (1ull << 30)
 #define MIB (1ull << 20)
+#define KIB (1ull << 10)
 
-/* LFM2-8B-A1B Q4_K_M in round numbers: 12 KiB of KV per token, 768 KiB per page, 288 KiB of conv state. */
-static struct model weights = {.n_conv_layers = 18, .n_embd = 2048, .conv_taps = 3};
+/* LFM2-8B-A1B Q4_K_M in round numbers: 12 KiB of KV per token, and with 288 KiB of conv state 1056 KiB per page. */
+static struct model_layer layers[6] = {
+    {true, .n_head_kv = 8}, {true, .n_head_kv = 8}, {true, .n_head_kv = 8},
+    {true, .n_head_kv = 8}, {true, .n_head_kv = 8}, {true, .n_head_kv = 8},
+};
+static struct model weights = {.n_layer = 6,
+                               .n_attn_layers = 6,
+                               .layers = layers,
+                               .head_dim = 64,
+                               .n_head_kv_max = 8,
+                               .n_conv_layers = 18,
+                               .n_embd = 2048,
+                               .conv_taps = 3};
 static sluice_model model = {.model = &weights,
                              .info = {.name = "LFM2-8B-A1B",
                                       .n_ctx_train = 128000,
@@ -68,21 +80,21 @@ static void test_shrinks(void **state) {
     (void)state;
     struct engine_plan p;
     sluice_error err;
-    /* 6 GiB less a sixteenth, 5 GiB of weights, 96 MiB of work and 1 MiB of states: 723 pages of 768 KiB */
+    /* 6 GiB less a sixteenth, 5 GiB of weights, 96 MiB of work and 1 MiB of states: 526 pages of 1056 KiB */
     assert_int_equal(plan(6 * GIB, 4, 0, 0, &p, &err), SLUICE_OK);
-    assert_int_equal(p.ctx_per_slot, 723 / 4 * 64);
-    assert_int_equal(p.n_pages, 723 / 4 * 4);
+    assert_int_equal(p.ctx_per_slot, 526 / 4 * 64);
+    assert_int_equal(p.n_pages, 526 / 4 * 4);
     assert_int_equal(plan_check(&p, 5 * GIB, 0, 64 * MIB, &err), SLUICE_OK);
     assert_int_equal(plan_check(&p, 7 * GIB, 0, 64 * MIB, &err), SLUICE_E_NOMEM);
 }
 
 static void test_pool(void **state) {
     (void)state;
-    expect(64 * GIB, 4, 0, 1500 * MIB, 32768, 2000);   /* shared: each may reach 32768, not all at once */
-    expect(64 * GIB, 4, 0, 100 * GIB, 32768, 4 * 512); /* never more than the slots can use */
-    expect(64 * GIB, 8, 0, 75 * MIB, 6400, 100);       /* the context shrinks to the pool */
-    expect(64 * GIB, 2, 6400, 75 * MIB, 6400, 100);
-    refuse(64 * GIB, 2, 6401, 75 * MIB, SLUICE_E_NOMEM, "--kv-mem");
+    expect(64 * GIB, 4, 0, 1056 * MIB, 32768, 1024);     /* shared: each may reach 32768, not all at once */
+    expect(64 * GIB, 4, 0, 33 * GIB, 32768, 32 * KIB);   /* more than the slots can use: the rest is cache */
+    expect(64 * GIB, 8, 0, 100 * 1056 * KIB, 6400, 100); /* the context shrinks to the pool */
+    expect(64 * GIB, 2, 6400, 100 * 1056 * KIB, 6400, 100);
+    refuse(64 * GIB, 2, 6401, 100 * 1056 * KIB, SLUICE_E_NOMEM, "--kv-mem");
     refuse(64 * GIB, 2, 0, MIB / 2, SLUICE_E_NOMEM, "raise --kv-mem");
     refuse(6 * GIB, 4, 0, 6 * GIB, SLUICE_E_NOMEM, "lower --ctx or --slots"); /* a pool that memory cannot hold */
 }
@@ -107,12 +119,27 @@ static void test_refusals(void **state) {
     assert_int_equal(plan_make(&model, &o, 0, &p, NULL), SLUICE_E_ARG);
 }
 
+static void test_cache_budget(void **state) {
+    (void)state;
+    sluice_engine_options o = sluice_engine_options_default();
+    struct engine_plan p;
+    o.n_slots = 4;
+    assert_int_equal(plan_make(&model, &o, 64 * GIB, &p, NULL), SLUICE_OK);
+    assert_int_equal(p.cached_pages_max, p.n_pages);
+    o.cache_bytes_max = 10 * 1056 * KIB + 5;
+    assert_int_equal(plan_make(&model, &o, 64 * GIB, &p, NULL), SLUICE_OK);
+    assert_int_equal(p.cached_pages_max, 10);
+    o.cache_bytes_max = 0;
+    assert_int_equal(plan_make(&model, &o, 64 * GIB, &p, NULL), SLUICE_OK);
+    assert_int_equal(p.cached_pages_max, 0);
+    o.draft_max = LIMIT_DRAFTS + 1;
+    assert_int_equal(plan_make(&model, &o, 64 * GIB, &p, NULL), SLUICE_E_ARG);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fits),
-        cmocka_unit_test(test_shrinks),
-        cmocka_unit_test(test_pool),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_fits),     cmocka_unit_test(test_shrinks),      cmocka_unit_test(test_pool),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_cache_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,5 @@
 #include "backend/cpu/cpu.h"
 
-#include "backend/step.h"
 #include "base/arena.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -68,7 +67,10 @@ static size_t layout(struct cpu *c, char *base) {
     c->keys = arena_take(base, &used, kv, sizeof(uint16_t));
     c->values = arena_take(base, &used, kv, sizeof(uint16_t));
     c->conv_state = arena_take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
+    c->snapshots = arena_take(base, &used, o->n_pages * model_conv_state_bytes(m), 1);
     c->caps.kv_bytes = used;
+    size_t draft_columns = (size_t)m->n_conv_layers * step_draft_columns(m, o);
+    c->draft_columns = arena_take(base, &used, draft_columns * m->n_embd, sizeof(float));
     c->taps = arena_take(base, &used, (size_t)m->n_conv_layers * m->conv_taps * m->n_embd, sizeof(float));
     c->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
     c->x.f = arena_take(base, &used, rows * m->n_embd, sizeof(float));
@@ -207,6 +209,9 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     c->caps.n_threads = o->n_threads;
     c->caps.step_tokens_max = o->step_tokens_max;
     c->caps.step_outputs_max = o->step_outputs_max;
+    c->caps.step_drafts_max = o->step_drafts_max;
+    c->caps.page_bytes = model_page_bytes(m);
+    c->caps.page_format = "cpu-1"; /* the same bits on every ISA (docs/numerics.md) */
     c->caps.prefill_chunk = o->step_tokens_max < CHUNK_DEFAULT ? o->step_tokens_max : CHUNK_DEFAULT;
     c->caps.weight_bytes = m->file->tensor_bytes;
     c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
@@ -235,8 +240,9 @@ static uint64_t fixed_weight_bytes(const struct cpu *c) {
 
 static sluice_status cpu_submit(struct backend *base, const struct backend_step *step, sluice_error *err) {
     struct cpu *c = (struct cpu *)base;
-    TRY(step_check(c->m, &c->limits, step, &c->n, &c->n_outputs, err));
+    TRY(step_check(c->m, &c->limits, c->caps.samples, step, &c->n, &c->n_outputs, err));
     step_outputs(step, c->out_idx);
+    step_place_drafts(c->m, step, &c->drafts);
     uint32_t at = 0;
     for (uint32_t r = 0; r < step->n_rows; r++) {
         c->row_start[r] = at;
@@ -255,7 +261,7 @@ static sluice_status cpu_submit(struct backend *base, const struct backend_step 
 static sluice_status cpu_wait(struct backend *base, struct backend_output *out, sluice_error *err) {
     (void)err;
     struct cpu *c = (struct cpu *)base;
-    *out = (struct backend_output){.logits = c->logits, .n_outputs = c->n_outputs, .weight_bytes = c->weight_bytes};
+    *out = (struct backend_output){.logits = c->logits, .n_logits = c->n_outputs, .weight_bytes = c->weight_bytes};
     return SLUICE_OK;
 }
 
@@ -267,9 +273,13 @@ static sluice_status cpu_probe(sluice_error *err) {
 const struct backend_ops backend_cpu_ops = {
     .name = "cpu",
     .probe = cpu_probe,
+    .memory = mem_available,
     .open = cpu_open,
     .close = cpu_close,
     .caps = cpu_caps,
     .submit = cpu_submit,
     .wait = cpu_wait,
+    .rewind = cpu_rewind,
+    .page_save = cpu_page_save,
+    .page_load = cpu_page_load,
 };

@@ -1,9 +1,10 @@
-/* The cpu backend's state; cpu.c owns it, forward.c computes with it. */
+/* The cpu backend's state; cpu.c owns it, forward.c computes with it, state.c moves it between steps. */
 #ifndef CPU_H
 #define CPU_H
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "backend/step.h"
 #include "base/threads.h"
 
 /* A token of the step: which row it belongs to and where it stands. */
@@ -33,6 +34,9 @@ struct cpu {
     /* state */
     uint16_t *keys, *values; /* [n_attn_layers][n_pages][n_head_kv_max][64 * head_dim] */
     float *conv_state;       /* [n_slots][n_conv_layers][conv_taps - 1][n_embd] */
+    float *snapshots;     /* [n_pages][n_conv_layers][conv_taps - 1][n_embd]: conv state after a page's last position */
+    float *draft_columns; /* [n_conv_layers][step_draft_columns][n_embd]: struct step_drafts tells whose */
+    struct step_drafts drafts;
     float *taps; /* [n_conv_layers][conv_taps][n_embd]: the model's, transposed so that lanes are channels */
     /* work memory of one step of n tokens */
     float *h;             /* [n][n_embd] residual */
@@ -62,7 +66,32 @@ struct cpu {
     uint64_t weight_bytes;
 };
 
+/* One head's keys or values in a page; those of a layer's heads follow each other. */
+static inline uint16_t *cpu_kv_head(const struct cpu *c, uint16_t *base, uint32_t kv_index, uint32_t page,
+                                    uint32_t head) {
+    size_t head_size = (size_t)KV_PAGE_TOKENS * c->m->head_dim;
+    return base + (((size_t)kv_index * c->limits.n_pages + page) * c->m->n_head_kv_max + head) * head_size;
+}
+
+/* One conv layer's columns in a slot (base: conv_state) or in a page (base: snapshots). */
+static inline float *cpu_conv_columns(const struct cpu *c, float *base, uint32_t slot_or_page, uint32_t conv_index) {
+    size_t size = (size_t)(c->m->conv_taps - 1) * c->m->n_embd;
+    return base + ((size_t)slot_or_page * c->m->n_conv_layers + conv_index) * size;
+}
+
+/* One conv layer's column i of a run of drafts. */
+static inline float *cpu_draft_column(const struct cpu *c, const struct draft_run *run, uint32_t conv_index,
+                                      uint32_t i) {
+    size_t column = (size_t)conv_index * step_draft_columns(c->m, &c->limits) + run->first + i;
+    return c->draft_columns + column * c->m->n_embd;
+}
+
 /* Runs c->step on the calling thread of the pool (number ith of nth). */
 void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth);
+
+/* state.c: as in struct backend_ops. */
+sluice_status cpu_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, sluice_error *err);
+sluice_status cpu_page_save(struct backend *base, uint32_t page, void *bytes, sluice_error *err);
+sluice_status cpu_page_load(struct backend *base, uint32_t page, const void *bytes, sluice_error *err);
 
 #endif

@@ -4,7 +4,6 @@
  * norms and quantises the token for itself rather than wait for another to do it.
  */
 #include "backend/cpu/cpu.h"
-#include "backend/step.h"
 
 #include <math.h>
 #include <string.h>
@@ -91,6 +90,51 @@ static const struct acts *inner_input(const struct ctx *s, const struct acts *ow
     return shared;
 }
 
+static void copy_channels(float *to, const float *from, uint32_t n_columns, uint32_t d, struct span channels) {
+    for (uint32_t i = 0; i < n_columns; i++) {
+        memcpy(to + (size_t)i * d + channels.begin, from + (size_t)i * d + channels.begin,
+               (channels.end - channels.begin) * sizeof(float));
+    }
+}
+
+/* The convolution of a row's tokens for some channels. State comes, goes and is kept for later here, by the owner of
+ * the channels, so that no barrier is needed for it. */
+static void conv_row(struct cpu *c, const struct model_layer *l, uint32_t r, struct span channels) {
+    const struct backend_row *row = &c->step->rows[r];
+    uint32_t d = c->m->n_embd;
+    uint32_t n_taps = c->m->conv_taps;
+    uint32_t keep = n_taps - 1;
+    uint32_t sure = row->n_tokens - row->n_drafts;
+    const struct draft_run *run = &c->drafts.of[row->slot];
+    const float *taps = c->taps + (size_t)l->conv_index * n_taps * d;
+    float *state = cpu_conv_columns(c, c->conv_state, row->slot, l->conv_index);
+    if (row->resume) {
+        uint32_t page = row->pages[row->first_pos / KV_PAGE_TOKENS - 1];
+        copy_channels(state, cpu_conv_columns(c, c->snapshots, page, l->conv_index), keep, d, channels);
+    } else if (row->first_pos == 0) {
+        for (uint32_t i = 0; i < keep; i++) {
+            memset(state + (size_t)i * d + channels.begin, 0, (channels.end - channels.begin) * sizeof(float));
+        }
+    }
+    for (uint32_t i = 0; i < row->n_tokens; i++) {
+        if (i == sure) {
+            copy_channels(cpu_draft_column(c, run, l->conv_index, 0), state, keep, d, channels);
+        }
+        uint32_t t = c->row_start[r] + i;
+        uint32_t pos = row->first_pos + i;
+        c->k->conv(c->wide + (size_t)t * c->wide_cols, taps, n_taps, state, c->conv_out.f + (size_t)t * d, d,
+                   channels.begin, channels.end);
+        if (i >= sure) {
+            copy_channels(cpu_draft_column(c, run, l->conv_index, keep + i - sure), state + (size_t)(keep - 1) * d, 1,
+                          d, channels);
+        }
+        if (pos % KV_PAGE_TOKENS == KV_PAGE_TOKENS - 1) {
+            uint32_t page = row->pages[pos / KV_PAGE_TOKENS];
+            copy_channels(cpu_conv_columns(c, c->snapshots, page, l->conv_index), state, keep, d, channels);
+        }
+    }
+}
+
 static void short_conv(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     const struct model *m = c->m;
@@ -102,28 +146,12 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
     for (uint32_t third = 0; third < 3; third++) {
         matmul_rows(s, &job, (struct span){third * d + mine.begin, third * d + mine.end});
     }
-    size_t state_size = (size_t)(m->conv_taps - 1) * d;
-    const float *taps = c->taps + (size_t)l->conv_index * m->conv_taps * d;
-    for (uint32_t t = 0; t < c->n; t++) {
-        const struct step_token *tok = &c->tokens[t];
-        float *state =
-            c->conv_state + ((size_t)c->step->rows[tok->row].slot * m->n_conv_layers + l->conv_index) * state_size;
-        if (tok->pos == 0) {
-            for (uint32_t k = 0; k + 1 < m->conv_taps; k++) {
-                memset(state + (size_t)k * d + mine.begin, 0, (mine.end - mine.begin) * sizeof(float));
-            }
-        }
-        c->k->conv(c->wide + (size_t)t * c->wide_cols, taps, m->conv_taps, state, c->conv_out.f + (size_t)t * d, d,
-                   mine.begin, mine.end);
+    for (uint32_t r = 0; r < c->step->n_rows; r++) {
+        conv_row(c, l, r, mine);
     }
     const struct acts *y = inner_input(s, &s->mine->conv_out, &c->conv_out);
     matmul_shared(s, &l->out_proj, y, c->h, d, true);
     barrier(s);
-}
-
-static uint16_t *kv_head(const struct cpu *c, uint16_t *base, uint32_t layer, uint32_t page, uint32_t head) {
-    size_t head_size = (size_t)KV_PAGE_TOKENS * c->m->head_dim;
-    return base + (((size_t)layer * c->limits.n_pages + page) * c->m->n_head_kv_max + head) * head_size;
 }
 
 /* Norm, rotation and storage of q, k and v for (token, KV head) pairs [begin, end) of the step. */
@@ -146,8 +174,8 @@ static void prepare_heads(const struct ctx *s, const struct model_layer *l, stru
         c->k->rms_norm(k, l->k_norm, k, dim, m->norm_eps);
         c->k->rope(k, cos_sin, dim);
         uint32_t page = c->step->rows[tok->row].pages[tok->pos / KV_PAGE_TOKENS];
-        c->k->store_kv(k, k + l->wk.n_rows, kv_head(c, c->keys, l->kv_index, page, head),
-                       kv_head(c, c->values, l->kv_index, page, head), dim, tok->pos % KV_PAGE_TOKENS);
+        c->k->store_kv(k, k + l->wk.n_rows, cpu_kv_head(c, c->keys, l->kv_index, page, head),
+                       cpu_kv_head(c, c->values, l->kv_index, page, head), dim, tok->pos % KV_PAGE_TOKENS);
     }
 }
 
@@ -162,8 +190,8 @@ static void attend_tokens(const struct ctx *s, const struct model_layer *l, uint
     uint32_t pos[ATTN_QUERIES_MAX];
     uint32_t n = 0;
     const struct backend_row *row = &c->step->rows[c->tokens[t0].row];
-    struct attn job = {.k = kv_head(c, c->keys, l->kv_index, 0, head),
-                       .v = kv_head(c, c->values, l->kv_index, 0, head),
+    struct attn job = {.k = cpu_kv_head(c, c->keys, l->kv_index, 0, head),
+                       .v = cpu_kv_head(c, c->values, l->kv_index, 0, head),
                        .page_stride = (size_t)KV_PAGE_TOKENS * dim * m->n_head_kv_max,
                        .pages = row->pages,
                        .dim = dim,

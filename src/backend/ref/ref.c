@@ -22,8 +22,11 @@ struct ref {
     uint32_t n_outputs;
     void *arena;
     size_t arena_bytes;
-    float *k, *v;      /* [n_attn_layers][n_pages][64][n_head_kv_max * head_dim] */
-    float *conv;       /* [n_slots][n_conv_layers][conv_taps - 1][n_embd], oldest first */
+    float *k, *v;     /* [n_attn_layers][n_pages][64][n_head_kv_max * head_dim] */
+    float *conv;      /* [n_slots][n_conv_layers][conv_taps - 1][n_embd], oldest first */
+    float *snapshots; /* [n_pages][n_conv_layers][conv_taps - 1][n_embd]: conv state after a page's last position */
+    float *columns;   /* [n_conv_layers][step_draft_columns][n_embd]: struct step_drafts tells whose */
+    struct step_drafts drafts;
     float *h, *x, *y;  /* [step_tokens][n_embd] residual, normed input, branch output */
     float *wide;       /* [step_tokens][wide_cols] in_proj output, q/k/v, gate */
     float *wide2;      /* [step_tokens][wide_cols] up */
@@ -82,10 +85,14 @@ static void rope(float *x, uint32_t dim, uint32_t pos, float theta) {
     }
 }
 
+/* Of the first KV head at a page's position, in k and v. */
+static size_t kv_offset(const struct ref *r, uint32_t layer, uint32_t page, uint32_t at) {
+    size_t page_index = (size_t)layer * r->limits.n_pages + page;
+    return (page_index * KV_PAGE_TOKENS + at) * r->m->n_head_kv_max * r->m->head_dim;
+}
+
 static float *kv_at(const struct ref *r, float *base, uint32_t layer, const uint32_t *pages, uint32_t pos) {
-    uint32_t width = r->m->n_head_kv_max * r->m->head_dim;
-    size_t page = (size_t)layer * r->limits.n_pages + pages[pos / KV_PAGE_TOKENS];
-    return base + (page * KV_PAGE_TOKENS + pos % KV_PAGE_TOKENS) * width;
+    return base + kv_offset(r, layer, pages[pos / KV_PAGE_TOKENS], pos % KV_PAGE_TOKENS);
 }
 
 static void attend_head(struct ref *r, const struct model_layer *l, const struct backend_row *row, uint32_t pos,
@@ -154,32 +161,63 @@ static void attention(struct ref *r, const struct model_layer *l, const struct b
     matmul(r, &l->wo, 0, r->wide2, r->wide_cols, y, m->n_embd, n, NULL, 0);
 }
 
+/* One conv layer's columns in a slot (base: conv) or in a page (base: snapshots). */
+static float *conv_at(const struct ref *r, float *base, uint32_t slot_or_page, uint32_t conv_index) {
+    size_t size = (size_t)(r->m->conv_taps - 1) * r->m->n_embd;
+    return base + ((size_t)slot_or_page * r->m->n_conv_layers + conv_index) * size;
+}
+
+/* One conv layer's column i of a slot's run of drafts. */
+static float *draft_column(const struct ref *r, uint32_t slot, uint32_t conv_index, uint32_t i) {
+    size_t layer = (size_t)conv_index * step_draft_columns(r->m, &r->limits);
+    return r->columns + (layer + r->drafts.of[slot].first + i) * r->m->n_embd;
+}
+
+/* out = C * conv(B * x) for one token; the state moves on by it. */
+static void conv_token(const struct model *m, const struct model_layer *l, const float *bcx, float *state, float *out) {
+    uint32_t d = m->n_embd;
+    uint32_t keep = m->conv_taps - 1;
+    for (uint32_t c = 0; c < d; c++) {
+        float u = bcx[c] * bcx[2 * d + c];
+        float sum = 0;
+        for (uint32_t k = 0; k < keep; k++) {
+            sum += l->conv[c * m->conv_taps + k] * state[k * d + c];
+        }
+        sum += l->conv[c * m->conv_taps + keep] * u;
+        out[c] = bcx[d + c] * sum;
+        for (uint32_t k = 0; k + 1 < keep; k++) {
+            state[k * d + c] = state[(k + 1) * d + c];
+        }
+        state[(keep - 1) * d + c] = u;
+    }
+}
+
 /* y = out_proj(C * conv(B * x)) over one row's tokens; the state is advanced past them. */
 static void short_conv(struct ref *r, const struct model_layer *l, const struct backend_row *row, const float *x,
                        float *y) {
-    const struct model *m = r->m;
-    uint32_t d = m->n_embd;
-    uint32_t keep = m->conv_taps - 1;
-    float *state = r->conv + ((size_t)row->slot * m->n_conv_layers + l->conv_index) * keep * d;
-    if (row->first_pos == 0) {
-        memset(state, 0, (size_t)keep * d * sizeof(float));
+    uint32_t d = r->m->n_embd;
+    uint32_t keep = r->m->conv_taps - 1;
+    uint32_t sure = row->n_tokens - row->n_drafts;
+    size_t column = d * sizeof(float);
+    float *state = conv_at(r, r->conv, row->slot, l->conv_index);
+    if (row->resume) {
+        uint32_t page = row->pages[row->first_pos / KV_PAGE_TOKENS - 1];
+        memcpy(state, conv_at(r, r->snapshots, page, l->conv_index), keep * column);
+    } else if (row->first_pos == 0) {
+        memset(state, 0, keep * column);
     }
     matmul(r, &l->in_proj, 0, x, d, r->wide, r->wide_cols, row->n_tokens, NULL, 0);
     for (uint32_t t = 0; t < row->n_tokens; t++) {
-        const float *bcx = r->wide + (size_t)t * r->wide_cols;
-        float *out = r->wide2 + (size_t)t * r->wide_cols;
-        for (uint32_t c = 0; c < d; c++) {
-            float u = bcx[c] * bcx[2 * d + c];
-            float sum = 0;
-            for (uint32_t k = 0; k < keep; k++) {
-                sum += l->conv[c * m->conv_taps + k] * state[k * d + c];
-            }
-            sum += l->conv[c * m->conv_taps + keep] * u;
-            out[c] = bcx[d + c] * sum;
-            for (uint32_t k = 0; k + 1 < keep; k++) {
-                state[k * d + c] = state[(k + 1) * d + c];
-            }
-            state[(keep - 1) * d + c] = u;
+        if (t == sure) {
+            memcpy(draft_column(r, row->slot, l->conv_index, 0), state, keep * column);
+        }
+        conv_token(r->m, l, r->wide + (size_t)t * r->wide_cols, state, r->wide2 + (size_t)t * r->wide_cols);
+        if (t >= sure) {
+            memcpy(draft_column(r, row->slot, l->conv_index, keep + t - sure), state + (size_t)(keep - 1) * d, column);
+        }
+        uint32_t pos = row->first_pos + t;
+        if (pos % KV_PAGE_TOKENS == KV_PAGE_TOKENS - 1) {
+            memcpy(conv_at(r, r->snapshots, row->pages[pos / KV_PAGE_TOKENS], l->conv_index), state, keep * column);
         }
     }
     matmul(r, &l->out_proj, 0, r->wide2, r->wide_cols, y, d, row->n_tokens, NULL, 0);
@@ -289,7 +327,8 @@ static void compute(struct ref *r, const struct backend_step *step, uint32_t n) 
 static sluice_status ref_submit(struct backend *base, const struct backend_step *step, sluice_error *err) {
     struct ref *r = (struct ref *)base;
     uint32_t n;
-    TRY(step_check(r->m, &r->limits, step, &n, &r->n_outputs, err));
+    TRY(step_check(r->m, &r->limits, r->caps.samples, step, &n, &r->n_outputs, err));
+    step_place_drafts(r->m, step, &r->drafts);
     compute(r, step, n);
     return SLUICE_OK;
 }
@@ -297,7 +336,62 @@ static sluice_status ref_submit(struct backend *base, const struct backend_step 
 static sluice_status ref_wait(struct backend *base, struct backend_output *out, sluice_error *err) {
     (void)err;
     struct ref *r = (struct ref *)base;
-    *out = (struct backend_output){.logits = r->logits, .n_outputs = r->n_outputs};
+    *out = (struct backend_output){.logits = r->logits, .n_logits = r->n_outputs};
+    return SLUICE_OK;
+}
+
+static sluice_status ref_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, sluice_error *err) {
+    struct ref *r = (struct ref *)base;
+    TRY(step_check_rewind(&r->drafts, slot, n_kept, err));
+    for (uint32_t i = 0; i < r->m->n_conv_layers; i++) {
+        memcpy(conv_at(r, r->conv, slot, i), draft_column(r, slot, i, n_kept),
+               (size_t)(r->m->conv_taps - 1) * r->m->n_embd * sizeof(float));
+    }
+    return SLUICE_OK;
+}
+
+/* Bytes outside, and which way they go: one of out and in is NULL. */
+struct parcel {
+    char *out;
+    const char *in;
+};
+
+static void carry(struct parcel *p, void *inside, size_t n) {
+    if (p->out) {
+        memcpy(p->out, inside, n);
+        p->out += n;
+    } else {
+        memcpy(inside, p->in, n);
+        p->in += n;
+    }
+}
+
+/* A page outside: per attention layer K [64][n_head_kv][head_dim] and V likewise, then the snapshot; all F32. */
+static void carry_page(const struct ref *r, uint32_t page, struct parcel p) {
+    for (uint32_t i = 0; i < r->m->n_layer; i++) {
+        const struct model_layer *l = &r->m->layers[i];
+        size_t bytes = (size_t)l->n_head_kv * r->m->head_dim * sizeof(float);
+        for (uint32_t pos = 0; l->is_attention && pos < KV_PAGE_TOKENS; pos++) {
+            carry(&p, r->k + kv_offset(r, l->kv_index, page, pos), bytes);
+        }
+        for (uint32_t pos = 0; l->is_attention && pos < KV_PAGE_TOKENS; pos++) {
+            carry(&p, r->v + kv_offset(r, l->kv_index, page, pos), bytes);
+        }
+    }
+    carry(&p, conv_at(r, r->snapshots, page, 0), model_conv_state_bytes(r->m));
+}
+
+static sluice_status ref_page_save(struct backend *base, uint32_t page, void *bytes, sluice_error *err) {
+    const struct ref *r = (const struct ref *)base;
+    TRY(step_check_page(&r->limits, page, err));
+    carry_page(r, page, (struct parcel){.out = bytes});
+    return SLUICE_OK;
+}
+
+static sluice_status ref_page_load(struct backend *base, uint32_t page, const void *bytes, sluice_error *err) {
+    const struct ref *r = (const struct ref *)base;
+    TRY(step_check_page(&r->limits, page, err));
+    carry_page(r, page, (struct parcel){.in = bytes});
     return SLUICE_OK;
 }
 
@@ -322,6 +416,10 @@ static size_t layout(struct ref *r, char *base) {
     r->k = arena_take(base, &used, kv, sizeof(float));
     r->v = arena_take(base, &used, kv, sizeof(float));
     r->conv = arena_take(base, &used, o->n_slots * (model_conv_state_bytes(m) / 4), sizeof(float));
+    r->snapshots = arena_take(base, &used, o->n_pages * (model_conv_state_bytes(m) / 4), sizeof(float));
+    r->caps.kv_bytes = used;
+    size_t columns = (size_t)m->n_conv_layers * step_draft_columns(m, o);
+    r->columns = arena_take(base, &used, columns * m->n_embd, sizeof(float));
     r->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
     r->x = arena_take(base, &used, most * m->n_embd, sizeof(float));
     r->y = arena_take(base, &used, n * m->n_embd, sizeof(float));
@@ -367,11 +465,14 @@ static sluice_status ref_open(const struct model *m, const struct backend_option
         .n_threads = 1,
         .step_tokens_max = r->limits.step_tokens_max,
         .step_outputs_max = r->limits.step_outputs_max,
+        .step_drafts_max = r->limits.step_drafts_max,
         .prefill_chunk = r->limits.step_tokens_max < 64 ? r->limits.step_tokens_max : 64,
         .weight_bytes = m->file->tensor_bytes,
-        .kv_bytes = 2 * model_kv_bytes_per_token(m) * KV_PAGE_TOKENS * options->n_pages,
+        .kv_bytes = r->caps.kv_bytes,
+        .work_bytes = r->arena_bytes - r->caps.kv_bytes,
+        .page_bytes = 2 * KV_PAGE_TOKENS * model_kv_bytes_per_token(m) + model_conv_state_bytes(m),
+        .page_format = "ref-1",
     };
-    r->caps.work_bytes = r->arena_bytes > r->caps.kv_bytes ? r->arena_bytes - r->caps.kv_bytes : 0;
     snprintf(r->caps.device, sizeof r->caps.device, "plain F32 C, 1 thread");
     *out = &r->base;
     return SLUICE_OK;
@@ -385,9 +486,13 @@ static sluice_status ref_probe(sluice_error *err) {
 const struct backend_ops backend_ref_ops = {
     .name = "ref",
     .probe = ref_probe,
+    .memory = mem_available,
     .open = ref_open,
     .close = ref_close,
     .caps = ref_caps,
     .submit = ref_submit,
     .wait = ref_wait,
+    .rewind = ref_rewind,
+    .page_save = ref_page_save,
+    .page_load = ref_page_load,
 };
