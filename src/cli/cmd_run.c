@@ -18,11 +18,11 @@
 #define EXIT_INTERRUPTED 130
 
 struct run_args {
-    const char *model, *backend, *system;
+    const char *model, *backend, *system, *trace;
     uint32_t max_tokens, threads, ctx, top_k;
     uint64_t seed;
     float temperature, top_p, min_p, repetition;
-    bool raw, quiet;
+    bool raw, quiet, no_draft;
     bool has_temperature, has_top_k, has_top_p, has_min_p, has_repetition, has_seed;
 };
 
@@ -117,7 +117,11 @@ static sluice_request_options request_options(struct chat *c) {
 
 static void print_timings(const sluice_timings *t) {
     double first_ms = t->queue_ms + t->prompt_ms;
-    fprintf(stderr, "[%u prompt tokens, first token after %.0f ms (%.0f tok/s)", t->prompt_n, first_ms,
+    fprintf(stderr, "[%u prompt tokens", t->prompt_n + t->cache_n);
+    if (t->cache_n > 0) {
+        fprintf(stderr, ", %u of them cached", t->cache_n);
+    }
+    fprintf(stderr, ", first token after %.0f ms (%.0f tok/s)", first_ms,
             t->prompt_ms > 0 ? t->prompt_n * 1e3 / t->prompt_ms : 0);
     if (t->predicted_n > 1) { /* the first token belongs to the prompt's time */
         fprintf(stderr, "; %u tokens, %.1f tok/s", t->predicted_n, (t->predicted_n - 1) * 1e3 / t->predicted_ms);
@@ -327,6 +331,8 @@ static sluice_status open_all(struct chat *c, sluice_error *err) {
         o.n_threads = a->threads;
         o.n_slots = 1;
         o.ctx_per_slot = a->ctx;
+        o.draft_max = a->no_draft ? 0 : o.draft_max;
+        o.trace_path = a->trace;
         status = sluice_engine_create(c->model, &o, &c->engine, err);
     }
     if (show) {
@@ -409,6 +415,10 @@ int cmd_run(int argc, char **argv) {
          NULL},
         {'t', "threads", CLI_U32, &a.threads, "N", "threads (default: the cores this process may use)", NULL},
         {0, "backend", CLI_STRING, &a.backend, "NAME", "auto, cpu or ref (default: auto)", NULL},
+        {0, "no-draft", CLI_FLAG, &a.no_draft, NULL,
+         "guess no tokens ahead; the answer is the same, only its speed may differ", NULL},
+        {0, "trace", CLI_STRING, &a.trace, "FILE", "write every step's time to FILE, for chrome://tracing or Perfetto",
+         NULL},
         {'q', "quiet", CLI_FLAG, &a.quiet, NULL, "nothing but the answer and errors", NULL},
         {0},
     };

@@ -256,7 +256,7 @@ void answer_timings_write(struct buf *out, const sluice_timings *t) {
     rate_write(out, "prompt", t->prompt_n, t->prompt_ms);
     buf_putc(out, ',');
     rate_write(out, "predicted", t->predicted_n, t->predicted_ms);
-    buf_putc(out, '}');
+    buf_printf(out, ",\"draft_n\":%" PRIu32 ",\"draft_n_accepted\":%" PRIu32 "}", t->draft_n, t->draft_accepted_n);
 }
 
 void answer_close(struct buf *out, const struct answer_usage *usage, bool null_usage, const sluice_timings *timings) {

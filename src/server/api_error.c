@@ -14,7 +14,7 @@ static void trim_utf8(char *s) {
 
 static bool set(struct api_error *e, int http, const char *code, const char *param) {
     e->http = http;
-    e->type = http >= 500 ? "server_error" : "invalid_request_error";
+    e->type = http == 504 ? "timeout" : http >= 500 ? "server_error" : "invalid_request_error";
     e->code = code;
     snprintf(e->param, sizeof e->param, "%s", param ? param : "");
     trim_utf8(e->param);
@@ -57,6 +57,8 @@ bool api_error_from_status(struct api_error *e, const sluice_error *err) {
         return api_error_set(e, 503, "queue_full", NULL, "%s", text);
     case SLUICE_E_CANCELLED: /* a client that left reads no error: this one sees the server end */
         return api_error_set(e, 503, "shutting_down", NULL, "the server is shutting down");
+    case SLUICE_E_TIMEOUT:
+        return api_error_set(e, 504, "timeout", NULL, "%s", text);
     case SLUICE_E_NOMEM:
         return api_error_set(e, 500, "out_of_memory", NULL, "%s", text);
     default:

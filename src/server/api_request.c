@@ -258,6 +258,14 @@ static bool read_tool_choice(struct api_request *r, const struct field *f, struc
            api_error_field(e, f->name, ": only \"auto\" and \"none\" are supported");
 }
 
+/* llama-server's bound on guessed tokens. How many of the server's own bound are worth it is the engine's to judge; a
+ * client can only switch guessing off. */
+static bool read_drafts(struct api_request *r, const struct field *f, struct json_object *v, struct api_error *e) {
+    int64_t i;
+    r->no_draft = whole_number(v, 0, 0, &i);
+    return r->no_draft || api_error_field(e, f->name, ": only 0 (no drafts) is supported; --draft-max bounds them");
+}
+
 /* chat: true or false; completions: how many alternatives to list */
 static bool read_logprobs(struct api_request *r, const struct field *f, struct json_object *v, struct api_error *e) {
     if (f->surfaces == API_CHAT) {
@@ -385,6 +393,9 @@ static const struct field fields[] = {
     {"logprobs", API_COMPLETION, read_logprobs, AT(top_logprobs), 0, SLUICE_TOP_LOGPROBS_MAX},
     {"top_logprobs", API_CHAT, read_top_logprobs, AT(top_logprobs), 0, SLUICE_TOP_LOGPROBS_MAX},
     {"ignore_eos", GENERATE, read_bool, AT(ignore_eos)},
+    {"cache_prompt", GENERATE, read_bool, AT(cache_prompt)},
+    {"speculative.n_max", GENERATE, read_drafts},
+    {"timeout_ms", GENERATE, read_u32, AT(timeout_ms), 1, 0x7FFFFFFF},
     {"echo", API_COMPLETION, read_bool, AT(echo)},
     {"suffix", API_COMPLETION, read_suffix},
     {"response_format", GENERATE, read_response_format},
@@ -447,7 +458,7 @@ static bool check_together(struct api_request *r, enum api_surface surface, stru
 
 bool api_request_parse(struct api_request *r, enum api_surface surface, const sluice_model_info *model,
                        const char *body, size_t n, struct api_error *e) {
-    *r = (struct api_request){.sampling = model->recommended, .n = 1, .n_vocab = model->n_vocab};
+    *r = (struct api_request){.sampling = model->recommended, .n = 1, .cache_prompt = true, .n_vocab = model->n_vocab};
     if (surface == API_COMPLETION) {
         r->max_tokens = 16; /* the API's default */
     }

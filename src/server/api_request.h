@@ -30,6 +30,8 @@ struct api_request {
     bool logprobs;
     uint32_t top_logprobs;
     bool ignore_eos;
+    bool cache_prompt, no_draft;
+    uint32_t timeout_ms; /* 0 = none */
     bool echo;
     const char **stop; /* [n_stop] */
     size_t n_stop;

@@ -8,6 +8,7 @@ static void generate(struct exchange *ex, const struct api_request *r, bool chat
         .engine = s->engine,
         .model_name = sluice_model_get_info(s->model)->name,
         .fingerprint = s->fingerprint,
+        .timeout_ms = s->options.timeout_ms,
         .wake = exchange_wake,
         .wake_ctx = ex,
     };

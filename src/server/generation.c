@@ -87,12 +87,21 @@ const struct api_error *generation_error(const struct generation *g) {
     return &g->error;
 }
 
+/* Several answers to one prompt compute it once: what the one that did found before it. */
+static uint32_t least_cached(const struct choice *choices, size_t n) {
+    uint32_t least = UINT32_MAX;
+    for (size_t i = 0; i < n; i++) {
+        least = choices[i].timings.cache_n < least ? choices[i].timings.cache_n : least;
+    }
+    return n > 0 ? least : 0;
+}
+
 struct answer_usage generation_usage(const struct generation *g) {
     struct answer_usage u = {0};
     size_t per_prompt = g->n_prompts ? g->n_choices / g->n_prompts : 0;
     for (size_t i = 0; i < g->n_prompts; i++) {
         u.prompt_tokens += g->prompt_tokens[i];
-        u.cached_tokens += g->choices[i * per_prompt].timings.cache_n;
+        u.cached_tokens += least_cached(&g->choices[i * per_prompt], per_prompt);
     }
     for (size_t i = 0; i < g->n_choices; i++) {
         const struct choice *c = &g->choices[i];
@@ -234,6 +243,12 @@ bool generation_submit(struct generation *g, const struct api_request *r, struct
     o.logit_bias = r->logit_bias;
     o.n_logit_bias = r->n_logit_bias;
     o.ignore_eos = r->ignore_eos;
+    o.no_cache = !r->cache_prompt;
+    o.no_draft = r->no_draft;
+    o.timeout_ms = g->env.timeout_ms;
+    if (r->timeout_ms > 0 && (o.timeout_ms == 0 || r->timeout_ms < o.timeout_ms)) {
+        o.timeout_ms = r->timeout_ms;
+    }
     o.logprobs = r->logprobs;
     o.top_logprobs = r->top_logprobs;
     o.on_ready = g->env.wake;
@@ -380,6 +395,8 @@ static sluice_timings sum_timings(const struct generation *g) {
         t.prompt_n += c->prompt_n;
         t.cache_n += c->cache_n;
         t.predicted_n += c->predicted_n;
+        t.draft_n += c->draft_n;
+        t.draft_accepted_n += c->draft_accepted_n;
         t.prompt_ms += c->prompt_ms;
         t.predicted_ms += c->predicted_ms;
         t.queue_ms = c->queue_ms > t.queue_ms ? c->queue_ms : t.queue_ms;

@@ -17,6 +17,7 @@ struct generation_env {
     sluice_engine *engine;
     const char *model_name;
     const char *fingerprint;
+    uint32_t timeout_ms;     /* the most that a request may ask for; 0 = no bound */
     void (*wake)(void *ctx); /* engine thread: there is something to pump */
     void *wake_ctx;
 };

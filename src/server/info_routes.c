@@ -103,6 +103,11 @@ void route_props(struct exchange *ex) {
     buf_putc(&out, ',');
     put_string(&out, "model_alias", m->name);
     buf_putc(&out, ',');
+    put_string(&out, "model_fingerprint", m->fingerprint);
+    char sum[65];
+    bool known = sluice_model_sha256(s->model, 0, sum, NULL) == SLUICE_OK;
+    buf_printf(&out, ",\"model_sha256\":%s%s%s", known ? "\"" : "", known ? sum : "null", known ? "\"" : "");
+    buf_putc(&out, ',');
     put_string(&out, "chat_format", m->chat_family);
     buf_puts(&out, ",\"modalities\":{\"vision\":false,\"audio\":false},");
     put_string(&out, "build_info", "sluice " SLUICE_VERSION);
@@ -117,9 +122,10 @@ void route_props(struct exchange *ex) {
     buf_printf(&out,
                ",\"n_threads\":%" PRIu32 ",\"prefill_chunk\":%" PRIu32 ",\"n_params\":%" PRIu64
                ",\"file_bytes\":%" PRIu64 ",\"decode_bytes\":%" PRIu64 ",\"kv_bytes_per_token\":%" PRIu64
-               ",\"weight_bytes\":%" PRIu64 ",\"kv_bytes\":%" PRIu64 ",\"work_bytes\":%" PRIu64 "}",
+               ",\"weight_bytes\":%" PRIu64 ",\"kv_bytes\":%" PRIu64 ",\"work_bytes\":%" PRIu64 ",\"n_pages\":%" PRIu32
+               ",\"page_tokens\":%" PRIu32 ",\"page_bytes\":%" PRIu64 ",\"draft_max\":%" PRIu32 "}",
                n->n_threads, n->prefill_chunk, m->n_params, m->file_bytes, m->decode_bytes, m->kv_bytes_per_token,
-               n->weight_bytes, n->kv_bytes, n->work_bytes);
+               n->weight_bytes, n->kv_bytes, n->work_bytes, n->n_pages, n->page_tokens, n->page_bytes, n->draft_max);
     reply_json(ex, &out);
 }
 
@@ -157,15 +163,25 @@ void route_metrics(struct exchange *ex) {
     metric(&out, "requests_failed_total", "counter", "Requests that ended with an error", (double)m.requests_failed);
     metric(&out, "requests_cancelled_total", "counter", "Requests given up by their client",
            (double)m.requests_cancelled);
+    metric(&out, "requests_preempted_total", "counter",
+           "Times a running request gave its memory to an older one and waited to go on", (double)m.requests_preempted);
     metric(&out, "requests_running", "gauge", "Requests that hold a slot", m.requests_running);
     metric(&out, "requests_waiting", "gauge", "Requests that wait for a slot", m.requests_waiting);
-    metric(&out, "prompt_tokens_total", "counter", "Prompt tokens, cached ones included",
-           (double)m.prompt_tokens_total);
+    metric(&out, "prompt_tokens_total", "counter", "Prompt tokens computed", (double)m.prompt_tokens_total);
     metric(&out, "prompt_tokens_cached_total", "counter", "Prompt tokens taken from the cache",
            (double)m.prompt_tokens_cached);
+    metric(&out, "recomputed_tokens_total", "counter", "Tokens computed again after a preemption",
+           (double)m.recomputed_tokens_total);
     metric(&out, "generated_tokens_total", "counter", "Tokens generated", (double)m.generated_tokens_total);
+    metric(&out, "draft_tokens_total", "counter", "Tokens guessed ahead and verified", (double)m.draft_tokens_total);
+    metric(&out, "draft_tokens_accepted_total", "counter", "Guessed tokens that were right",
+           (double)m.draft_tokens_accepted);
     metric(&out, "steps_total", "counter", "Engine steps", (double)m.steps_total);
-    metric(&out, "prefill_seconds_total", "counter", "Time spent on prompts", m.prefill_seconds_total);
-    metric(&out, "decode_seconds_total", "counter", "Time spent on generation", m.decode_seconds_total);
+    metric(&out, "prefill_seconds_total", "counter", "Time of steps with prompt tokens", m.prefill_seconds_total);
+    metric(&out, "decode_seconds_total", "counter", "Time of all other steps", m.decode_seconds_total);
+    metric(&out, "kv_pages", "gauge", "Pages of KV memory", m.pages_total);
+    metric(&out, "kv_pages_cached", "gauge", "Pages kept for later requests and in no running one's use",
+           m.pages_cached);
+    metric(&out, "kv_pages_free", "gauge", "Pages that hold nothing", m.pages_free);
     reply_text(ex, &out);
 }

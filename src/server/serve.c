@@ -117,7 +117,7 @@ static void make_fingerprint(struct server *s) {
     uint64_t h = hash(0xCBF29CE484222325u, SLUICE_VERSION, sizeof SLUICE_VERSION);
     h = hash(h, m->name, strlen(m->name));
     h = hash(h, m->quantization, strlen(m->quantization));
-    h = hash(h, &m->file_bytes, sizeof m->file_bytes);
+    h = hash(h, m->fingerprint, strlen(m->fingerprint));
     h = hash(h, backend, strlen(backend));
     snprintf(s->fingerprint, sizeof s->fingerprint, "fp_%010" PRIx64, h >> 24);
 }
@@ -144,7 +144,7 @@ static void server_free(struct server *s) {
     mem_free(s);
 }
 
-sluice_status server_start(const sluice_model *model, sluice_engine *engine, const struct server_options *options,
+sluice_status server_start(sluice_model *model, sluice_engine *engine, const struct server_options *options,
                            struct server **out, sluice_error *err) {
     *out = NULL;
     struct server *s = mem_calloc(1, sizeof *s);

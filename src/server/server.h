@@ -16,6 +16,7 @@ struct server_options {
     const char *api_key;     /* NULL = none is asked for */
     const char *cors_origin; /* value of Access-Control-Allow-Origin; NULL = no CORS headers */
     uint32_t connections;    /* at once; more are answered 503 */
+    uint32_t timeout_ms;     /* for one request, from its queueing to its last token; more is answered 504. 0 = none */
     FILE *log;               /* one line per request; NULL = none */
 };
 
@@ -23,7 +24,7 @@ struct server_options server_options_default(void); /* 127.0.0.1:8080, any origi
 
 /* Listens and serves. Model, engine and the options' strings must outlive the server. SLUICE_E_BUSY: the port is
  * taken. */
-sluice_status server_start(const sluice_model *model, sluice_engine *engine, const struct server_options *options,
+sluice_status server_start(sluice_model *model, sluice_engine *engine, const struct server_options *options,
                            struct server **out, sluice_error *err);
 /* "http://127.0.0.1:8080" */
 const char *server_url(const struct server *s);

@@ -73,7 +73,7 @@ struct exchange {
 };
 
 struct server {
-    const sluice_model *model;
+    sluice_model *model;
     sluice_engine *engine;
     struct server_options options;
     char url[300];

@@ -16,8 +16,13 @@
 static const struct answer_head chat_head = {
     .chat = true, .id = "chatcmpl-1", .created = 1700000000, .model = "a \"model\"", .fingerprint = "fp_1"};
 static const struct answer_head text_head = {.id = "cmpl-1", .created = 1, .model = "m", .fingerprint = "fp_1"};
-static const sluice_timings timings = {
-    .prompt_n = 10, .cache_n = 5, .predicted_n = 4, .prompt_ms = 20, .predicted_ms = 8};
+static const sluice_timings timings = {.prompt_n = 10,
+                                       .cache_n = 5,
+                                       .predicted_n = 4,
+                                       .draft_n = 3,
+                                       .draft_accepted_n = 2,
+                                       .prompt_ms = 20,
+                                       .predicted_ms = 8};
 static const struct answer_usage usage = {.prompt_tokens = 15, .cached_tokens = 5, .completion_tokens = 4};
 
 static struct json_object *write_and_read(const struct answer_head *h, const struct answer_choice *c, bool chunk,
@@ -75,7 +80,7 @@ static void whole_chat(void **state) {
     is(t, "timings",
        "{\"cache_n\":5,\"queue_ms\":0,\"prompt_n\":10,\"prompt_ms\":20,\"prompt_per_token_ms\":2,"
        "\"prompt_per_second\":500,\"predicted_n\":4,\"predicted_ms\":8,\"predicted_per_token_ms\":2,"
-       "\"predicted_per_second\":500}");
+       "\"predicted_per_second\":500,\"draft_n\":3,\"draft_n_accepted\":2}");
     json_object_put(t);
 }
 

@@ -67,7 +67,9 @@ static void defaults(void **state) {
     struct api_request r;
     accept(&r, API_CHAT, "{" HI "}");
     assert_memory_equal(&r.sampling, &model.recommended, sizeof r.sampling);
-    assert_false(r.has_seed || r.stream || r.logprobs || r.ignore_eos);
+    assert_false(r.has_seed || r.stream || r.logprobs || r.ignore_eos || r.no_draft);
+    assert_true(r.cache_prompt);
+    assert_int_equal(r.timeout_ms, 0);
     assert_int_equal(r.n, 1);
     assert_int_equal(r.max_tokens, 0);
     assert_int_equal(r.chat.n_messages, 1);
@@ -89,7 +91,8 @@ static void all_fields(void **state) {
         "\"repetition_penalty\":1.1,\"presence_penalty\":-0.5,\"frequency_penalty\":2,\"seed\":-7,"
         "\"logit_bias\":{\"5\":-100,\"999\":1.5},\"stop\":[\"a\",\"bc\"],\"max_tokens\":100.0,\"n\":3,\"stream\":true,"
         "\"stream_options\":{\"include_usage\":true,\"include_obfuscation\":false},\"logprobs\":true,"
-        "\"top_logprobs\":20,\"ignore_eos\":true,\"user\":\"u\",\"metadata\":{\"k\":\"v\"},\"store\":false,"
+        "\"top_logprobs\":20,\"ignore_eos\":true,\"cache_prompt\":false,\"speculative.n_max\":0,"
+        "\"timeout_ms\":2147483647,\"user\":\"u\",\"metadata\":{\"k\":\"v\"},\"store\":false,"
         "\"service_tier\":\"auto\",\"response_format\":{\"type\":\"text\"},\"modalities\":[\"text\"],"
         "\"safety_identifier\":\"s\",\"prompt_cache_key\":\"p\",\"functions\":null,\"audio\":null}");
     assert_float_equal(r.sampling.temperature, 0.5, 0);
@@ -109,6 +112,8 @@ static void all_fields(void **state) {
     assert_int_equal(r.n, 3);
     assert_true(r.stream && r.include_usage && r.logprobs && r.ignore_eos);
     assert_int_equal(r.top_logprobs, 20);
+    assert_true(!r.cache_prompt && r.no_draft);
+    assert_int_equal(r.timeout_ms, 2147483647);
     api_request_free(&r);
 }
 
@@ -147,6 +152,14 @@ static void values_at_the_edges(void **state) {
     chat("\"max_tokens\":-1", "max_tokens");
     chat("\"max_tokens\":99999999999999999999", "max_tokens");
     chat("\"max_tokens\":5,\"max_completion_tokens\":6", "max_tokens");
+    chat("\"cache_prompt\":true", NULL);
+    chat("\"cache_prompt\":1", "cache_prompt");
+    chat("\"speculative.n_max\":16", "speculative.n_max");
+    chat("\"speculative.n_max\":\"0\"", "speculative.n_max");
+    chat("\"timeout_ms\":0", "timeout_ms");
+    chat("\"timeout_ms\":1.5", "timeout_ms");
+    chat("\"timeout_ms\":2147483648", "timeout_ms");
+    chat("\"t_max_predict_ms\":100", "t_max_predict_ms");
     chat("\"n\":0", "n");
     chat("\"n\":9", "n");
     chat("\"stream\":1", "stream");
@@ -346,6 +359,28 @@ static void strange_names(void **state) {
     api_request_free(&r);
 }
 
+/* What a library's failure is to a client. */
+static void statuses(void **state) {
+    (void)state;
+    static const struct {
+        sluice_status status;
+        int http;
+        const char *type;
+    } all[] = {
+        {SLUICE_E_ARG, 400, "invalid_request_error"}, {SLUICE_E_LIMIT, 400, "invalid_request_error"},
+        {SLUICE_E_BUSY, 503, "server_error"},         {SLUICE_E_CANCELLED, 503, "server_error"},
+        {SLUICE_E_NOMEM, 500, "server_error"},        {SLUICE_E_BACKEND, 500, "server_error"},
+        {SLUICE_E_TIMEOUT, 504, "timeout"},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct api_error e;
+        sluice_error err = {.status = all[i].status, .text = "a sentence"};
+        assert_false(api_error_from_status(&e, &err));
+        assert_int_equal(e.http, all[i].http);
+        assert_string_equal(e.type, all[i].type);
+    }
+}
+
 static void memory_runs_out(void **state) {
     (void)state;
     const char *const bodies[] = {conversation, "{\"prompt\":[[1,2],\"x\"],\"stop\":\"s\"}"};
@@ -374,6 +409,7 @@ int main(void) {
         cmocka_unit_test(messages_and_tools),
         cmocka_unit_test(prompts),
         cmocka_unit_test(strange_names),
+        cmocka_unit_test(statuses),
         cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
