@@ -5,6 +5,8 @@
 #include "backend/backend.h"
 #include "base/limits.h"
 
+#include <string.h>
+
 /* Checks a step against the model, the backend's (final) limits and its way of drawing (caps.samples), so that kernels
  * can trust every number in it. Which pages two rows share is the engine's to know. */
 sluice_status step_check(const struct model *model, const struct backend_options *limits, bool samples,
@@ -28,5 +30,21 @@ uint32_t step_draft_columns(const struct model *model, const struct backend_opti
 void step_place_drafts(const struct model *model, const struct backend_step *step, struct step_drafts *out);
 sluice_status step_check_rewind(const struct step_drafts *drafts, uint32_t slot, uint32_t n_kept, sluice_error *err);
 sluice_status step_check_page(const struct backend_options *limits, uint32_t page, sluice_error *err);
+
+/* A page on its way out or in, piece by piece: one of out and in is NULL. */
+struct parcel {
+    char *out;
+    const char *in;
+};
+
+static inline void parcel_carry(struct parcel *p, void *inside, size_t n) {
+    if (p->out) {
+        memcpy(p->out, inside, n);
+        p->out += n;
+    } else {
+        memcpy(inside, p->in, n);
+        p->in += n;
+    }
+}
 
 #endif

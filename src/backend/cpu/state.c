@@ -19,33 +19,17 @@ sluice_status cpu_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, s
     return SLUICE_OK;
 }
 
-/* Bytes outside, and which way they go: one of out and in is NULL. */
-struct parcel {
-    char *out;
-    const char *in;
-};
-
-static void carry(struct parcel *p, void *inside, size_t n) {
-    if (p->out) {
-        memcpy(p->out, inside, n);
-        p->out += n;
-    } else {
-        memcpy(inside, p->in, n);
-        p->in += n;
-    }
-}
-
 static void carry_page(const struct cpu *c, uint32_t page, struct parcel p) {
     const struct model *m = c->m;
     for (uint32_t i = 0; i < m->n_layer; i++) {
         const struct model_layer *l = &m->layers[i];
         if (l->is_attention) {
             size_t bytes = (size_t)l->n_head_kv * KV_PAGE_TOKENS * m->head_dim * sizeof(uint16_t);
-            carry(&p, cpu_kv_head(c, c->keys, l->kv_index, page, 0), bytes);
-            carry(&p, cpu_kv_head(c, c->values, l->kv_index, page, 0), bytes);
+            parcel_carry(&p, cpu_kv_head(c, c->keys, l->kv_index, page, 0), bytes);
+            parcel_carry(&p, cpu_kv_head(c, c->values, l->kv_index, page, 0), bytes);
         }
     }
-    carry(&p, cpu_conv_columns(c, c->snapshots, page, 0), model_conv_state_bytes(m));
+    parcel_carry(&p, cpu_conv_columns(c, c->snapshots, page, 0), model_conv_state_bytes(m));
 }
 
 sluice_status cpu_page_save(struct backend *base, uint32_t page, void *bytes, sluice_error *err) {

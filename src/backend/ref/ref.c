@@ -350,35 +350,19 @@ static sluice_status ref_rewind(struct backend *base, uint32_t slot, uint32_t n_
     return SLUICE_OK;
 }
 
-/* Bytes outside, and which way they go: one of out and in is NULL. */
-struct parcel {
-    char *out;
-    const char *in;
-};
-
-static void carry(struct parcel *p, void *inside, size_t n) {
-    if (p->out) {
-        memcpy(p->out, inside, n);
-        p->out += n;
-    } else {
-        memcpy(inside, p->in, n);
-        p->in += n;
-    }
-}
-
 /* A page outside: per attention layer K [64][n_head_kv][head_dim] and V likewise, then the snapshot; all F32. */
 static void carry_page(const struct ref *r, uint32_t page, struct parcel p) {
     for (uint32_t i = 0; i < r->m->n_layer; i++) {
         const struct model_layer *l = &r->m->layers[i];
         size_t bytes = (size_t)l->n_head_kv * r->m->head_dim * sizeof(float);
         for (uint32_t pos = 0; l->is_attention && pos < KV_PAGE_TOKENS; pos++) {
-            carry(&p, r->k + kv_offset(r, l->kv_index, page, pos), bytes);
+            parcel_carry(&p, r->k + kv_offset(r, l->kv_index, page, pos), bytes);
         }
         for (uint32_t pos = 0; l->is_attention && pos < KV_PAGE_TOKENS; pos++) {
-            carry(&p, r->v + kv_offset(r, l->kv_index, page, pos), bytes);
+            parcel_carry(&p, r->v + kv_offset(r, l->kv_index, page, pos), bytes);
         }
     }
-    carry(&p, conv_at(r, r->snapshots, page, 0), model_conv_state_bytes(r->m));
+    parcel_carry(&p, conv_at(r, r->snapshots, page, 0), model_conv_state_bytes(r->m));
 }
 
 static sluice_status ref_page_save(struct backend *base, uint32_t page, void *bytes, sluice_error *err) {
