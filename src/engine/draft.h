@@ -24,9 +24,8 @@
 
 /* ---- The index: one per slot, reused by request after request ---- */
 
-#define DRAFT_MATCH_MIN 3u /* a recurrence shorter than this is no guess */
-#define DRAFT_MATCH_LONG                                                                                               \
-    8u /* from here on occurrences have a chain of their own, so that common short ones cannot hide them */
+#define DRAFT_MATCH_MIN  3u  /* a recurrence shorter than this is no guess */
+#define DRAFT_MATCH_LONG 8u  /* from here on in a chain of their own, so that common short ones cannot hide them */
 #define DRAFT_MATCH_MAX  64u /* longer ones count as this long */
 #define DRAFT_CANDIDATES 32u /* looked at per chain, the latest ones; what shares a hash bucket by chance counts too */
 
@@ -38,20 +37,21 @@ sluice_status draft_index_create(uint32_t n_tokens, struct draft_index **out, sl
 void draft_index_free(struct draft_index *index); /* NULL is fine */
 /* Forgets everything: a new request begins. Cheap beside its prefill. */
 void draft_index_reset(struct draft_index *index);
-/* Looks in tokens[0..n) (the same array as before, n at least as great) for the longest, then latest, earlier occurrence
- * of its end; takes in what is new first. Copies up to `most` tokens that followed it to out and returns how many; where
- * the history ends before that, the guess is that it repeats (a period of d tokens goes on for ever). *match is the length
- * of the occurrence in tokens. 0 if nothing of a useful length recurs. A microsecond or so, and about 30 ns per new
- * token. Tokens beyond the capacity of the index are matched but not remembered. */
+/* Looks in tokens[0..n) (the same array as before, n at least as great) for the longest, then latest, earlier
+ * occurrence of its end; takes in what is new first. Copies up to `most` tokens that followed it to out (which may lie
+ * right behind the n tokens) and returns how many; where the history ends before that, the guess is that it repeats: a
+ * period goes on for ever. *match is the length of the occurrence in tokens. 0 if nothing of a useful length recurs.
+ * Under a microsecond, and about 30 ns per new token. Tokens beyond the capacity of the index are matched but not
+ * remembered. */
 uint32_t draft_index_find(struct draft_index *index, const int32_t *tokens, uint32_t n, uint32_t most, int32_t *out,
                           uint32_t *match);
 
 /* ---- The policy ---- */
 
-#define DRAFT_SIZES      32u
-#define DRAFT_SETTLED    4.0 /* steps of about a size from which on its cost is more than a rumour */
-#define DRAFT_RECENT     5u
 #define DRAFT_COST_NODES 12u /* steps of 1, 2, 4, ... 2048 tokens; linear between them and beyond */
+#define DRAFT_SETTLED    4.0 /* steps of about a size from which on its cost is more than a rumour */
+#define DRAFT_RECENT     5u  /* steps without drafts that tell whether the machine is still what it was */
+#define DRAFT_SIZES      32u /* steps whose sizes are remembered; in so many, one at least holds no drafts */
 
 /* What a step of n tokens costs on this engine, learned from the steps it makes: the time of a one-token step, and how
  * many times longer larger ones take. The two are apart so that whatever slows all steps (a busy machine, a lower
@@ -73,8 +73,8 @@ struct draft_costs {
 
 /* A step of nothing but generating rows, n_tokens in all, took ns. */
 void draft_costs_learn(struct draft_costs *costs, uint32_t n_tokens, uint64_t ns);
-/* Estimated ns of a step of n tokens; between and beyond what was measured, a cautious interpolation. 0 before the first
- * measured step. */
+/* Estimated ns of a step of n tokens; between and beyond what was measured, a cautious interpolation. 0 before the
+ * first measured step. */
 double draft_costs_of(const struct draft_costs *costs, uint32_t n_tokens);
 
 /* For the policy: how many steps of just this size the estimate is as good as, */
@@ -87,9 +87,9 @@ uint32_t draft_costs_since(const struct draft_costs *costs, uint32_t n_tokens);
 /* How one request's guesses fared. */
 struct draft_record {
     float held[DRAFT_CLASSES], seen[DRAFT_CLASSES]; /* guessed tokens by length of the match before them, fading */
-    /* What trying may still lose, in tokens of plain decode: grows a little with every token generated, by what right
-     * drafts saved, and shrinks by what wrong ones cost. Never spent below 0, so the request as a whole is never slower
-     * than plain decode by more than what it began with and what it grew by. */
+    /* What trying may still lose, in tokens of plain decode: grows a little with every token generated and by what
+     * right drafts saved, shrinks by what wrong ones cost. No draft is made that could cost more, so that the request
+     * as a whole loses at most what it began with and what it grew by, as far as costs are known. */
     double credit;
 };
 

@@ -3,10 +3,10 @@
  *
  * A prior says what verifying k tokens costs a mixture of 4 of 32 experts where memory decides (experts touched under
  * uniform routing). It errs on the dear side for dense models, which is found out by measuring, and on the cheap side
- * for small machines where arithmetic decides, there the first sizes measured raise the estimate of all larger ones.
+ * for small machines where arithmetic decides; there the first sizes measured raise the estimate of all larger ones.
  *
- * All arithmetic is on logarithms: what disturbs a step multiplies its time. Steps of other sizes than the nodes move the
- * two nodes around them.
+ * All arithmetic is on logarithms: what disturbs a step multiplies its time. Steps of other sizes than the nodes move
+ * the two nodes around them.
  */
 #include "engine/draft.h"
 
@@ -73,8 +73,8 @@ static void estimate(struct draft_costs *costs) {
     for (uint32_t i = 0; i < DRAFT_COST_NODES; i++) {
         ns[i] = exp(costs->unit + costs->ratio[i]) * prior[i];
     }
-    for (uint32_t i = DRAFT_COST_NODES - 1; i > 0;
-         i--) { /* never dearer than a larger step: the better known is right */
+    /* never dearer than a larger step: the better known of the two is right */
+    for (uint32_t i = DRAFT_COST_NODES - 1; i > 0; i--) {
         ns[i - 1] = costs->weight[i] > costs->weight[i - 1] ? fmin(ns[i - 1], ns[i]) : ns[i - 1];
     }
     for (uint32_t i = 1; i < DRAFT_COST_NODES; i++) {
@@ -128,7 +128,7 @@ static void learn_single(struct draft_costs *costs, double took, double follow) 
 }
 
 /* Moves the two nodes around the step, each as far as it is uncertain and as the step depends on it: a Kalman filter
- * that neglects how their errors hang together. In units of a step's jitter, a variance is 1 / (weight + PRIOR_STEPS). */
+ * that neglects how their errors hang together. Variances are in units of one step's jitter. */
 static void learn_larger(struct draft_costs *costs, struct place p, double surprise) {
     double up = fmin(p.up, 1), whole = costs->ns[p.node] * (1 - up) + costs->ns[p.node + 1] * up, all = 1;
     double part[2] = {1 - up, up}, variance[2];

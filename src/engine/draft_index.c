@@ -1,7 +1,6 @@
 /*
  * Two sets of hash chains over the history, one for n-grams of DRAFT_MATCH_LONG tokens and one for DRAFT_MATCH_MIN. A
- * chain links the ends of the n-grams of one bucket, latest first; `before[e]` is the one before the n-gram that ends
- * before position e.
+ * chain links the ends of the n-grams of one bucket, latest first; before[e - 1] is the end that comes after e in it.
  *
  * An entry is `base` + position. A reset moves the base past every position handed out, which makes all entries stale
  * at once, heads and links alike; only when 32 bits are used up are the heads cleared. The first base lies a few

@@ -48,21 +48,19 @@ static void learn_chance(struct draft_record *record, uint32_t match, bool held)
 
 /* ---- Credit ---- */
 
-#define CREDIT_START  1.0   /* a first draft of two tokens; with what follows, under 1.5% of 150 tokens */
-#define CREDIT_GROWTH 0.008 /* per token generated */
-#define CREDIT_MAX    16.0  /* what earlier success may pay for: enough for the longest drafts where they are any use */
-#define MARGIN        1.1   /* expected gain over cost: both are estimates */
-#define MARGIN_ROW    0.02  /* more per token of the step: */
-#define MARGIN_ROWS   15    /* what a few tokens add to many drowns in their jitter; up to so many */
-#define GAIN_MIN      0.02  /* tokens: less is not worth the trouble of a rewind */
-#define PLAIN_LEAST   3.0   /* steps, at most, without one that holds no drafts, where drafts gain next to nothing */
-#define PLAIN_GROWTH  16.0  /* and how many more per token that a draft is expected to save */
-#define EXTRA_MIN     0.03  /* of a step's cost: no larger one is free, whatever was measured */
-#define KNOWN         1.9   /* steps of a size, faded a little: enough to try larger ones from */
-#ifndef BILL_MAX
-#define BILL_MAX 2.5
-#define CREDIT_MIN (-4.0)
-#endif
+#define CREDIT_START  1.0    /* a first draft of two tokens; with what follows, under 1.5% of 150 tokens */
+#define CREDIT_GROWTH 0.008  /* per token generated */
+#define CREDIT_MIN    (-2.0) /* made good in a few hundred tokens */
+#define CREDIT_MAX    16.0 /* what earlier success may pay for: enough for the longest drafts where they are any use */
+#define MARGIN        1.1  /* expected gain over cost: both are estimates */
+#define MARGIN_ROW    0.02 /* more per token of the step: what a few tokens add to many drowns in their jitter */
+#define MARGIN_ROWS   15   /* up to so many */
+#define GAIN_MIN      0.02 /* tokens: less is not worth the trouble of a rewind */
+#define PLAIN_LEAST   3.0  /* steps, at most, without one that holds no drafts, where drafts gain next to nothing */
+#define PLAIN_GROWTH  16.0 /* and how many more per token that a draft is expected to save */
+#define EXTRA_MIN     0.03 /* of a step's cost: no larger one is free, whatever was measured */
+#define KNOWN         1.9  /* steps of a size, faded a little: enough to try larger ones from */
+#define BILL_MAX      1.8  /* times the estimate: enough to be told from jitter; a step can be hit by anything */
 
 /* Where steps begin to be larger than any measured: their tokens may cost as much as those up to there. */
 struct frontier {
@@ -95,14 +93,15 @@ void draft_record_reset(struct draft_record *record) {
 uint32_t draft_worth(const struct draft_record *record, const struct draft_costs *costs, uint32_t match,
                      uint32_t n_found, uint32_t n_step) {
     uint32_t most = n_found < DRAFT_TOKENS_MAX ? n_found : DRAFT_TOKENS_MAX, best = 0, c = class_of(match);
-    uint32_t past = draft_costs_since(costs, n_step);
-    if (match == 0 || most == 0 || n_step == 0 || draft_costs_known(costs, n_step) < DRAFT_SETTLED - 1) {
+    if (match == 0 || most == 0 || n_step == 0 || n_step > UINT32_MAX - DRAFT_TOKENS_MAX ||
+        draft_costs_known(costs, n_step) < DRAFT_SETTLED - 1) {
         return 0;
     }
-    double plain = draft_costs_of(costs, n_step), value = plain / n_step, best_rate = 1 / value, best_net = 0;
+    uint32_t past = draft_costs_since(costs, n_step);
     if (past > 0 && costs->doubt) {
         return 0; /* something was odd: a plain step tells what */
     }
+    double plain = draft_costs_of(costs, n_step), value = plain / n_step, best_rate = 1 / value, best_net = 0;
     double all = 1, expected = 0, chance[DRAFT_CLASSES];
     struct frontier known = frontier(costs);
     double margin = MARGIN + MARGIN_ROW * fmin(n_step - 1, MARGIN_ROWS);
@@ -130,12 +129,11 @@ uint32_t draft_worth(const struct draft_record *record, const struct draft_costs
 
 void draft_record_learn(struct draft_record *record, const struct draft_costs *costs, uint32_t match, uint32_t n_drafts,
                         uint32_t n_accepted, uint32_t n_step) {
-    if (n_drafts == 0) {
-        if (match > 0) {
-            learn_chance(record, match, n_accepted > 0);
-        }
-        n_accepted = 0;
+    if (n_drafts == 0 && match > 0) {
+        learn_chance(record, match, n_accepted > 0);
     }
+    match = match < DRAFT_MATCH_MAX ? match : DRAFT_MATCH_MAX;
+    n_accepted = n_accepted < n_drafts ? n_accepted : n_drafts;
     for (uint32_t i = 0; i < n_accepted; i++) {
         learn_chance(record, match + i, true);
     }

@@ -164,7 +164,7 @@ static void learn_time(sluice_engine *e, const struct step *st, uint64_t ns) {
     atomic_fetch_add(st->n_prefill > 0 ? &e->count.prefill_ns : &e->count.decode_ns, ns);
     if (st->n_prefill == 0) {
         e->decode_step_ns = ns;
-        draft_costs_learn(&e->draft_costs, st->n_tokens, ns);
+        draft_costs_learn(&e->draft_costs, st->n_tokens, ns + (uint64_t)(e->result_ns * st->n_outputs));
     } else if (st->n_prefill < st->n_tokens) {
         steer_chunk(e, st->n_prefill, ns);
     }
@@ -214,6 +214,9 @@ void results_take(sluice_engine *e) {
         }
         next.samples += row->rules ? row->n_outputs : 0;
         next.logits += row->rules ? 0 : row->n_outputs * (size_t)e->model->info.n_vocab;
+    }
+    if (st->n_outputs > 0 && !e->caps->samples) {
+        e->result_ns += ((double)(clock_ns() - over) / st->n_outputs - e->result_ns) / 4;
     }
     if (e->trace) {
         struct pages_count pages = pages_count(e->pages);

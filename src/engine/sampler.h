@@ -44,8 +44,8 @@ sluice_status sampler_draw(struct sampler *sampler, const struct sample_rules *r
                            uint64_t position, struct sample *out, sluice_error *err);
 
 /* The same where the token is given: only its logprob and the alternatives are found, if they are wanted. */
-sluice_status sampler_given(struct sampler *sampler, const struct sample_rules *rules, const float *logits, int32_t token,
-                            struct sample *out, sluice_error *err);
+sluice_status sampler_given(struct sampler *sampler, const struct sample_rules *rules, const float *logits,
+                            int32_t token, struct sample *out, sluice_error *err);
 
 /* The uniform number in [0, 1) of step 8. */
 double sampler_uniform(uint64_t seed, uint64_t position);
