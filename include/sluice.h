@@ -204,6 +204,9 @@ sluice_status sluice_engine_create(sluice_model *model, const sluice_engine_opti
 /* Cancels what is running (each request gets its final event), joins the engine thread and completes the trace. The
  * last call for an engine, not from on_ready; its requests may be polled, cancelled and freed during it and after. */
 void sluice_engine_free(sluice_engine *engine);
+/* Completes the trace now, while the engine goes on without. SLUICE_E_IO: it could not be written in full (a full disk);
+ * the file has what came before. SLUICE_OK also where there is none. Any thread but the engine's; waits one step. */
+sluice_status sluice_engine_end_trace(sluice_engine *engine, sluice_error *err);
 /* Never NULL; constant, and valid as long as the engine. Any thread. */
 const sluice_engine_info *sluice_engine_get_info(const sluice_engine *engine);
 

@@ -384,6 +384,9 @@ static int run(const struct run_args *a, const struct cli_args *positional) {
         catch_interrupts();
         code = prompt.len > 0 ? run_once(&c, &prompt) : run_chat(&c);
     }
+    if (c.engine && sluice_engine_end_trace(c.engine, &err) != SLUICE_OK) {
+        code = cli_fail(&err);
+    }
     sluice_engine_free(c.engine);
     sluice_model_free(c.model);
     cut_turns(&c, 0);

@@ -255,6 +255,9 @@ static int serve(const struct serve_args *a, sluice_model *model, sluice_error *
         fprintf(stderr, "sluice: cannot catch signals: %s\n", strerror(errno));
         server_stop(server);
     }
+    if (sluice_engine_end_trace(engine, err) != SLUICE_OK) {
+        ok = cli_fail(err) == 0;
+    }
     sluice_engine_free(engine);
     return ok ? 0 : 1;
 }

@@ -306,6 +306,23 @@ sluice_status sluice_engine_create(sluice_model *model, const sluice_engine_opti
     return engine_create_on(model, ops, options, out, err);
 }
 
+struct trace_end {
+    sluice_status status;
+    sluice_error *err;
+};
+
+static void end_trace(sluice_engine *e, void *arg) {
+    struct trace_end *end = arg;
+    end->status = trace_close(e->trace, end->err);
+    e->trace = NULL;
+}
+
+sluice_status sluice_engine_end_trace(sluice_engine *e, sluice_error *err) {
+    struct trace_end end = {.status = SLUICE_OK, .err = err};
+    (void)engine_call(e, end_trace, &end);
+    return end.status;
+}
+
 void sluice_engine_free(sluice_engine *e) {
     if (!e) {
         return;

@@ -94,7 +94,7 @@ struct sluice_engine {
     uint32_t chunk_beside_decode; /* prompt tokens of a step that also generates */
     uint64_t decode_step_ns;      /* the last step that only generated */
     uint64_t next_deadline_ns;    /* no deadline passes before; UINT64_MAX = none is set */
-    double result_ns; /* running mean: what one result costs this thread, while the device waits for it */
+    double result_ns;             /* running mean: what one result costs this thread, while the device waits for it */
     struct draft_costs draft_costs;
     sluice_request *waiting_first, *waiting_last;
     sluice_request *to_ring;
