@@ -1,6 +1,6 @@
 /*
  * Families of requests: prompts that share beginnings, turns that go on from earlier answers, copies under other seeds,
- * lengths around whole pages. And a run of such a family on one engine, all together, some cancelled, freed or too late,
+ * lengths around whole pages. And a run of such a family on one engine, all together, some cancelled, freed or late,
  * while the cache is saved and cleared: every answer must be the one that the request gets alone.
  */
 #ifndef ENGINE_WORLD_H
@@ -18,8 +18,7 @@ struct world {
     char shape[160];            /* of the engine that runs it, for messages */
     uint32_t n_vocab, alphabet; /* prompts are made of the first `alphabet` tokens */
     uint32_t ctx, answer_max;
-    bool
-        only_prompts; /* beginnings are shared as far as they are prompts of both; forced tokens are never of a prompt */
+    bool only_prompts; /* beginnings are shared as far as they are prompts of both; forced tokens never are */
     int32_t systems[3][RIG_PROMPT_MAX];
     uint32_t n_system[3];
     struct world_request *r; /* [n] */

@@ -1,5 +1,5 @@
 /*
- * A whole scenario with the n-th allocation failing, for every n until none fails any more: engine, requests with shared
+ * A whole scenario with the n-th allocation failing, for every n until none fails: engine, requests with shared
  * prompts, drafts, preemption, stop strings and penalties, saving, restoring, a second engine. Each failure is seen by
  * one call or ends one request; the engine then serves the next as if nothing had been.
  */

@@ -9,9 +9,18 @@
 static const struct {
     const char *path;
     uint32_t n_cpu, n_ref; /* requests on a fast backend, and on the slow one */
-} models[] = {{TEST_DATA "/golden/peer/moe-Q4_K_M.gguf", 40, 4},
-              {TEST_DATA "/golden/peer/dense-Q8_0.gguf", 40, 5},
-              {REPO_DIR "/models/sluice-mini-Q4_K_M.gguf", 24, 2}};
+} models[] = {{TEST_DATA "/golden/peer/moe-Q4_K_M.gguf", 40, 3},
+              {TEST_DATA "/golden/peer/dense-Q8_0.gguf", 40, 4},
+              {REPO_DIR "/models/sluice-mini-Q4_K_M.gguf", 24, 1}};
+
+/* One in so many of the requests, where all is that much slower; a backend left without any is left out. */
+#if defined(__SANITIZE_THREAD__)
+#define SHARE 8
+#elif defined(__SANITIZE_ADDRESS__)
+#define SHARE 3
+#else
+#define SHARE 1
+#endif
 
 static char state_path[64];
 
@@ -83,9 +92,10 @@ static void check_model(const char *path, uint32_t n_fast, uint32_t n_slow, uint
         fail_msg("%s", err.text);
     }
     for (const struct backend_ops *const *b = backend_list(); *b; b++) {
-        if ((*b)->probe(&err) == SLUICE_OK) {
+        uint32_t n = strcmp((*b)->name, "ref") == 0 ? n_slow : n_fast;
+        if (n > 0 && (*b)->probe(&err) == SLUICE_OK) {
             uint64_t start = clock_ns();
-            check_backend(model, (*b)->name, strcmp((*b)->name, "ref") == 0 ? n_slow : n_fast, seed, totals);
+            check_backend(model, (*b)->name, n, seed, totals);
             printf("%s on %s: %.1f s\n", sluice_model_get_info(model)->name, (*b)->name, clock_ms_since(start) / 1000);
         }
     }
@@ -100,13 +110,13 @@ static void test_same_request_same_tokens(void **state) {
     snprintf(state_path, sizeof state_path, "/tmp/sluice-models-%d.state", (int)getpid());
     for (uint64_t i = 0; i < (rounds ? rounds : 1); i++) {
         for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
-            check_model(models[m].path, models[m].n_cpu, models[m].n_ref, 2 * i + m, &t);
+            check_model(models[m].path, models[m].n_cpu / SHARE, models[m].n_ref / SHARE, 2 * i + m, &t);
         }
     }
     printf("%llu answers; %llu preemptions, %llu prompt tokens cached, %llu of %llu drafts held\n",
            (unsigned long long)t.done, (unsigned long long)t.preempted, (unsigned long long)t.cached,
            (unsigned long long)t.accepted, (unsigned long long)t.drafts);
-    assert_true(t.preempted > 0 && t.cached > 0 && t.drafts > t.accepted && t.accepted > 0);
+    assert_true(SHARE > 1 || (t.preempted > 0 && t.cached > 0 && t.drafts > t.accepted && t.accepted > 0));
 }
 
 int main(void) {

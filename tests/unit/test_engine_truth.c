@@ -147,8 +147,8 @@ static void test_same_request_same_tokens(void **state) {
            (unsigned long long)t.clears);
     if (n >= ROUNDS) { /* it was about something */
         assert_true(t.done > 20 * n && t.cancelled > n / 4 && t.late > 0 && t.freed > n / 4);
-        assert_true(t.preempted > n / 2 && t.recomputed > 0 && t.cached > 500 * n && restored > 50 * n);
-        assert_true(t.accepted > 10 * n && t.drafts > t.accepted && t.saves > 0 && t.clears > 0);
+        assert_true(t.preempted > n / 5 && t.recomputed > 0 && t.cached > 500 * n && restored > 5 * n);
+        assert_true(t.accepted > 5 * n && t.drafts > t.accepted && t.saves > 0 && t.clears > 0);
     }
 }
 
