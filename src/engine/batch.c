@@ -19,8 +19,9 @@
 
 #include <string.h>
 
-#define ROWS_GUESS                                                                                                     \
-    16u /* generating beside each other: from here on a look for guesses has to be worth its microsecond */
+#define ROWS_GUESS   16u /* generating beside each other: from here on a look for guesses has to be worth its time */
+#define SHARE_FACTOR 4u  /* times an equal share of a step's drafts that one row may take, */
+#define SHARE_LEAST  4u  /* or this many */
 
 /* ---- Where a request stands -------------------------------------------------------------------------------- */
 
@@ -47,8 +48,7 @@ static void add_row(sluice_engine *e, struct step *st, struct slot *s, uint32_t 
     sluice_request *r = s->request;
     uint32_t end = s->n_past + n_tokens - n_drafts;
     uint32_t n_outputs = end >= r->n_tokens ? 1 + n_drafts : 0;
-    bool penalties_known = !r->rules.seen || (known_left(s) > 0 && n_drafts == 0); /* they count every token before */
-    bool draws = e->caps->samples && request_generated(r) >= r->n_forced && penalties_known;
+    bool draws = e->caps->samples && request_generated(r) >= r->n_forced;
     st->owners[st->n_rows] = (struct owner){.slot = s, .epoch = s->epoch};
     st->rows[st->n_rows++] = (struct backend_row){.slot = s->id,
                                                   .first_pos = s->n_past,
@@ -110,8 +110,10 @@ static void give_way(sluice_engine *e, struct slot *s) {
 static uint32_t guess(sluice_engine *e, const struct step *st, struct slot *s) {
     sluice_request *r = s->request;
     uint32_t rows = e->n_running;
-    uint32_t limits[] = {e->info.draft_max, DRAFT_TOKENS_MAX, e->caps->step_drafts_max - st->n_drafts,
-                         e->caps->step_tokens_max - rows - st->n_drafts, r->max_new - request_generated(r) - 1};
+    uint32_t share = SHARE_FACTOR * e->info.draft_max / rows; /* of the step's drafts; few rows have a guess at once */
+    uint32_t limits[] = {share > SHARE_LEAST ? share : SHARE_LEAST, DRAFT_TOKENS_MAX,
+                         e->caps->step_drafts_max - st->n_drafts, e->caps->step_tokens_max - rows - st->n_drafts,
+                         r->max_new - request_generated(r) - 1};
     uint32_t most = UINT32_MAX;
     for (size_t i = 0; i < sizeof limits / sizeof limits[0]; i++) {
         most = limits[i] < most ? limits[i] : most;
@@ -145,7 +147,7 @@ static void add_generating(sluice_engine *e, struct step *st, struct slot *s, bo
     if (s->drafts_due || request_generated(r) + s->n_due >= r->max_new) {
         return;
     }
-    if (!known && (s->may_draft || r->rules.seen || request_generated(r) < r->n_forced)) {
+    if (!known && (s->may_draft || request_generated(r) < r->n_forced)) {
         return; /* what follows depends on the token that is on its way: a guess, penalties, a given token's place */
     }
     if (!reserve(e, st, s, s->n_past + 1)) {
