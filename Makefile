@@ -55,7 +55,8 @@ ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HAS
 X86 := $(filter x86_64,$(shell uname -m))
 AVX2 := $(if $(X86),-O3 -mavx2 -mfma -mf16c)
 AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
-isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))
+AMX := $(if $(X86),$(if $(shell echo | $(CC) -mamx-tile -mamx-int8 -E - >/dev/null 2>&1 && echo y),$(AVX512) -mamx-tile -mamx-int8))
+isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))$(if $(filter %_amx,$1),$(AMX))
 
 build-engine/%.o: src/%.c $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
 	@mkdir -p $(dir $@)

@@ -16,20 +16,31 @@ static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
-static void take_quantized(struct acts *a, char *base, size_t *used, size_t n, uint32_t n_cols) {
-    a->n_cols = n_cols;
-    a->q = arena_take(base, used, n * n_cols, sizeof(int16_t));
-    a->scale = arena_take(base, used, n * (n_cols / QK), sizeof(float));
-    a->sums = arena_take(base, used, n * acts_sums_stride(n_cols), sizeof(float));
+/* How much the integer forms of some activations take. */
+struct acts_size {
+    size_t elems, blocks, sums, pack_bytes;
+};
+
+/* n tokens, packed in n_packs packs where the kernels have them. */
+static struct acts_size size_acts(const struct cpu *c, size_t n, uint32_t n_cols, size_t n_packs) {
+    return (struct acts_size){n * n_cols, n * (n_cols / QK), n * acts_sums_stride(n_cols),
+                              c->k->pack ? n_packs * kernels_pack_bytes(n_cols) : 0};
 }
 
-/* One acts that serves as both a [n1][cols1] and a [n2][cols2]; n_cols is then set per use. */
-static void take_hidden(struct acts *a, char *base, size_t *used, size_t n1, uint32_t cols1, size_t n2,
-                        uint32_t cols2) {
-    a->q = arena_take(base, used, max_size(n1 * cols1, n2 * cols2), sizeof(int16_t));
-    a->scale = arena_take(base, used, max_size(n1 * (cols1 / QK), n2 * (cols2 / QK)), sizeof(float));
-    a->sums =
-        arena_take(base, used, max_size(n1 * acts_sums_stride(cols1), n2 * acts_sums_stride(cols2)), sizeof(float));
+/* The greater in everything: one acts may serve two shapes, its n_cols set per use. */
+static struct acts_size size_both(struct acts_size a, struct acts_size b) {
+    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.blocks, b.blocks), max_size(a.sums, b.sums),
+                              max_size(a.pack_bytes, b.pack_bytes)};
+}
+
+static void take_acts(struct acts *a, char *base, size_t *used, struct acts_size size) {
+    a->q = arena_take(base, used, size.elems, sizeof(int16_t));
+    a->hi = arena_take(base, used, size.elems, 1);
+    a->lo = arena_take(base, used, size.elems, 1);
+    a->halves = arena_take(base, used, size.elems / 16, sizeof(int16_t));
+    a->scale = arena_take(base, used, size.blocks, sizeof(float));
+    a->sums = arena_take(base, used, size.sums, sizeof(float));
+    a->packs = size.pack_bytes ? arena_take(base, used, size.pack_bytes, 1) : NULL;
 }
 
 static uint32_t widest_row(const struct model *m) {
@@ -45,14 +56,14 @@ static void layout_thread(struct cpu *c, struct cpu_thread *t, char *base, size_
     const struct model *m = c->m;
     size_t experts = m->n_expert_used ? m->n_expert_used : 1;
     t->panel = arena_take(base, used, kernels_scratch_bytes(widest_row(m)), 1);
-    t->x.f = arena_take(base, used, m->n_embd, sizeof(float));
-    take_quantized(&t->x, base, used, 1, m->n_embd);
-    t->conv_out = t->attn_out = (struct acts){0};
-    take_quantized(&t->conv_out, base, used, 1, m->n_embd);
-    take_quantized(&t->attn_out, base, used, 1, m->n_head * m->head_dim);
-    t->conv_out.f = c->conv_out.f;
-    t->attn_out.f = c->attn_out.f;
-    take_hidden(&t->hidden, base, used, 1, m->n_ff, experts, m->n_ff_exp);
+    uint32_t attn_cols = m->n_head * m->head_dim;
+    t->x = (struct acts){.n_cols = m->n_embd, .f = arena_take(base, used, m->n_embd, sizeof(float))};
+    t->conv_out = (struct acts){.n_cols = m->n_embd, .f = c->conv_out.f};
+    t->attn_out = (struct acts){.n_cols = attn_cols, .f = c->attn_out.f};
+    take_acts(&t->x, base, used, size_acts(c, 1, m->n_embd, 0));
+    take_acts(&t->conv_out, base, used, size_acts(c, 1, m->n_embd, 0));
+    take_acts(&t->attn_out, base, used, size_acts(c, 1, attn_cols, 0));
+    take_acts(&t->hidden, base, used, size_both(size_acts(c, 1, m->n_ff, 0), size_acts(c, experts, m->n_ff_exp, 0)));
 }
 
 static size_t layout(struct cpu *c, char *base) {
@@ -73,16 +84,21 @@ static size_t layout(struct cpu *c, char *base) {
     c->draft_columns = arena_take(base, &used, draft_columns * m->n_embd, sizeof(float));
     c->taps = arena_take(base, &used, (size_t)m->n_conv_layers * m->conv_taps * m->n_embd, sizeof(float));
     c->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
+    size_t expert_packs = n * experts / KERNELS_PACK + m->n_expert;
     c->x.f = arena_take(base, &used, rows * m->n_embd, sizeof(float));
-    take_quantized(&c->x, base, &used, rows, m->n_embd);
+    c->x.n_cols = m->n_embd;
+    take_acts(&c->x, base, &used, size_acts(c, rows, m->n_embd, max_size(rows / KERNELS_PACK + 1, expert_packs)));
     c->conv_out.f = arena_take(base, &used, n * max_size(m->n_embd, attn_cols), sizeof(float));
-    take_quantized(&c->conv_out, base, &used, n, m->n_embd > attn_cols ? m->n_embd : attn_cols);
+    size_t packs = n / KERNELS_PACK + 1;
+    take_acts(&c->conv_out, base, &used,
+              size_both(size_acts(c, n, m->n_embd, packs), size_acts(c, n, attn_cols, packs)));
     c->attn_out = c->conv_out;
     c->conv_out.n_cols = m->n_embd;
     c->attn_out.n_cols = attn_cols;
     size_t hidden = max_size(n * m->n_ff, n * experts * m->n_ff_exp);
     c->hidden.f = arena_take(base, &used, hidden, sizeof(float));
-    take_hidden(&c->hidden, base, &used, n, m->n_ff, n * experts, m->n_ff_exp);
+    take_acts(&c->hidden, base, &used,
+              size_both(size_acts(c, n, m->n_ff, packs), size_acts(c, n * experts, m->n_ff_exp, expert_packs)));
     c->wide_cols = (uint32_t)max_size(3 * (size_t)m->n_embd, attn_cols + 2 * (size_t)m->n_head_kv_max * m->head_dim);
     c->wide = arena_take(base, &used, max_size(n * c->wide_cols, hidden), sizeof(float));
     c->cos_sin = arena_take(base, &used, n * m->head_dim, sizeof(float));
@@ -91,6 +107,7 @@ static size_t layout(struct cpu *c, char *base) {
     c->expert_of = arena_take(base, &used, n * experts, sizeof(uint32_t));
     c->gain_of = arena_take(base, &used, n * experts, sizeof(float));
     c->expert_start = arena_take(base, &used, m->n_expert + 1, sizeof(uint32_t));
+    c->pack_start = arena_take(base, &used, m->n_expert + 1, sizeof(uint32_t));
     c->entry_token = arena_take(base, &used, n * experts, sizeof(uint32_t));
     c->entry_slot = arena_take(base, &used, n * experts, sizeof(uint32_t));
     c->entry_gain = arena_take(base, &used, n * experts, sizeof(float));
@@ -166,7 +183,7 @@ static sluice_status check_widths(const struct model *m, sluice_error *err) {
 
 static sluice_status open_parts(struct cpu *c, sluice_error *err) {
     if (!c->k) {
-        return fail(err, SLUICE_E_ARG, "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2 or avx512",
+        return fail(err, SLUICE_E_ARG, "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2, avx512 or amx",
                     getenv("SLUICE_CPU"));
     }
     TRY(check_widths(c->m, err));

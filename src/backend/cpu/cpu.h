@@ -52,6 +52,7 @@ struct cpu {
     uint32_t *expert_of;       /* [n][n_expert_used] chosen experts, ascending */
     float *gain_of;            /* [n][n_expert_used] their weights */
     uint32_t *expert_start;    /* [n_expert + 1] first entry of each expert in the lists below */
+    uint32_t *pack_start;      /* [n_expert + 1] first pack of each expert */
     uint32_t *entry_token;     /* [n * n_expert_used] token, by expert */
     uint32_t *entry_slot;      /* [n * n_expert_used] row of `hidden` */
     float *entry_gain;         /* [n * n_expert_used] */

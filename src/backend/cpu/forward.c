@@ -27,6 +27,7 @@ static struct mm product(const struct weight *w, uint32_t mat, const struct acts
                        .type = w->type,
                        .n_cols = w->n_cols,
                        .x = x,
+                       .packs = x->packs,
                        .n = n,
                        .y = y,
                        .y_stride = y_stride};
@@ -56,17 +57,37 @@ static void matmul_shared(const struct ctx *s, const struct weight *w, const str
     matmul_rows(s, &job, part(w->n_rows, 16, s->ith, s->nth));
 }
 
+static bool packed(const struct acts *x, uint32_t n) {
+    return x->packs && n >= KERNELS_PACK_MIN;
+}
+
+/* This thread's share of n tokens to make ready for the kernels. */
+static struct span my_tokens(const struct ctx *s, const struct acts *x, uint32_t n) {
+    return part(n, packed(x, n) ? KERNELS_PACK : 1, s->ith, s->nth);
+}
+
+/* Tokens [begin, end) of n, whose floats are there, for the kernels. */
+static void quantize_tokens(const struct cpu *c, const struct acts *x, struct span tokens, uint32_t n) {
+    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
+        c->k->quantize(x, t);
+    }
+    for (uint32_t t = tokens.begin; t < tokens.end && packed(x, n); t += KERNELS_PACK) {
+        uint32_t some = tokens.end - t < KERNELS_PACK ? tokens.end - t : KERNELS_PACK;
+        c->k->pack(x, NULL, t, some, x->packs + t / KERNELS_PACK * kernels_pack_bytes(x->n_cols));
+    }
+}
+
 /* x = quantised norm of the residual, ready for every thread. One token: each thread makes its own, without a barrier. */
 static const struct acts *norm_input(const struct ctx *s, const float *gain) {
     struct cpu *c = s->c;
     uint32_t d = c->m->n_embd;
     bool own = c->n == 1;
     const struct acts *x = own ? &s->mine->x : &c->x;
-    struct span tokens = own ? (struct span){0, 1} : part(c->n, 1, s->ith, s->nth);
+    struct span tokens = own ? (struct span){0, 1} : my_tokens(s, x, c->n);
     for (uint32_t t = tokens.begin; t < tokens.end; t++) {
         c->k->rms_norm(c->h + (size_t)t * d, gain, x->f + (size_t)t * d, d, c->m->norm_eps);
-        c->k->quantize(x, t);
     }
+    quantize_tokens(c, x, tokens, c->n);
     if (!own) {
         barrier(s);
     }
@@ -82,10 +103,7 @@ static const struct acts *inner_input(const struct ctx *s, const struct acts *ow
         c->k->quantize(own, 0);
         return own;
     }
-    struct span tokens = part(c->n, 1, s->ith, s->nth);
-    for (uint32_t t = tokens.begin; t < tokens.end; t++) {
-        c->k->quantize(shared, t);
-    }
+    quantize_tokens(c, shared, my_tokens(s, shared, c->n), c->n);
     barrier(s);
     return shared;
 }
@@ -288,13 +306,7 @@ static void route(const struct ctx *s, const struct model_layer *l, const struct
     if (tokens.begin == tokens.end) {
         return;
     }
-    struct acts some = *x;
-    some.f += (size_t)tokens.begin * x->n_cols;
-    if (some.q) {
-        some.q += (size_t)tokens.begin * x->n_cols;
-        some.scale += (size_t)tokens.begin * (x->n_cols / QK);
-        some.sums += (size_t)tokens.begin * acts_sums_stride(x->n_cols);
-    }
+    struct acts some = acts_from(x, tokens.begin);
     struct mm job = product(&l->router, 0, &some, tokens.end - tokens.begin,
                             scores + (size_t)tokens.begin * c->m->n_expert, c->m->n_expert);
     c->k->matmul(&job, 0, c->m->n_expert, s->mine->panel);
@@ -322,6 +334,33 @@ static void group_by_expert(struct cpu *c) {
     }
     memmove(c->expert_start + 1, c->expert_start, c->m->n_expert * sizeof(uint32_t));
     c->expert_start[0] = 0;
+    c->pack_start[0] = 0;
+    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+        uint32_t n = c->expert_start[e + 1] - c->expert_start[e];
+        c->pack_start[e + 1] = c->pack_start[e] + (n >= KERNELS_PACK_MIN ? (n + KERNELS_PACK - 1) / KERNELS_PACK : 0);
+    }
+}
+
+/* This thread's share of the experts' packs of x, made from the tokens `of` the entries (NULL: the entries themselves). */
+static void pack_entries(const struct ctx *s, const struct acts *x, const uint32_t *of) {
+    struct cpu *c = s->c;
+    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+        for (uint32_t p = c->pack_start[e]; p < c->pack_start[e + 1]; p++) {
+            uint32_t at = c->expert_start[e] + (p - c->pack_start[e]) * KERNELS_PACK;
+            uint32_t n = c->expert_start[e + 1] - at;
+            if (p % s->nth == s->ith) {
+                c->k->pack(x, of ? of + at : NULL, at, n < KERNELS_PACK ? n : KERNELS_PACK,
+                           x->packs + p * kernels_pack_bytes(x->n_cols));
+            }
+        }
+    }
+}
+
+/* x as the products of one expert take it. */
+static struct acts expert_acts(const struct cpu *c, const struct acts *x, uint32_t e) {
+    struct acts some = *x;
+    some.packs = x->packs ? x->packs + c->pack_start[e] * kernels_pack_bytes(x->n_cols) : NULL;
+    return some;
 }
 
 /* hidden[slot] = silu(gate x) * up x for rows of one matrix pair, whose entries are (token, slot). */
@@ -347,18 +386,13 @@ static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
     const struct acts *x = norm_input(s, l->ffn_norm);
     gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth));
     barrier(s);
-    struct acts hidden = c->hidden;
+    struct acts hidden = c->n == 1 ? s->mine->hidden : c->hidden; /* one token: each thread quantises it for itself */
+    hidden.f = c->hidden.f;
     hidden.n_cols = ff;
-    if (c->n == 1) { /* each thread quantises the token for itself */
-        hidden.q = s->mine->hidden.q;
-        hidden.scale = s->mine->hidden.scale;
-        hidden.sums = s->mine->hidden.sums;
+    if (c->n == 1) {
         c->k->quantize(&hidden, 0);
     } else {
-        struct span tokens = part(c->n, 1, s->ith, s->nth);
-        for (uint32_t t = tokens.begin; t < tokens.end; t++) {
-            c->k->quantize(&hidden, t);
-        }
+        quantize_tokens(c, &hidden, my_tokens(s, &hidden, c->n), c->n);
         barrier(s);
     }
     matmul_shared(s, &l->down, &hidden, c->h, c->m->n_embd, true);
@@ -375,7 +409,8 @@ static void experts_down(const struct ctx *s, const struct model_layer *l, const
         if (start[e + 1] == at) {
             continue;
         }
-        struct mm job = product(&l->down, e, hidden, start[e + 1] - at, c->h, c->m->n_embd);
+        struct acts entries = expert_acts(c, hidden, e);
+        struct mm job = product(&l->down, e, &entries, start[e + 1] - at, c->h, c->m->n_embd);
         job.src = slot + at;
         job.dst = token + at;
         job.gain = gain + at;
@@ -437,6 +472,10 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
         group_by_expert(c);
     }
     barrier(s);
+    if (x->packs) {
+        pack_entries(s, x, c->entry_token);
+        barrier(s);
+    }
     struct span rows = part(ff, 16, s->ith, s->nth);
     uint32_t touched = 0;
     for (uint32_t e = 0; e < c->m->n_expert; e++) {
@@ -444,7 +483,8 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
         uint32_t n = c->expert_start[e + 1] - at;
         if (n) {
             touched++;
-            gate_up(s, l, e, x, n, c->entry_token + at, c->entry_slot + at, rows);
+            struct acts entries = expert_acts(c, x, e);
+            gate_up(s, l, e, &entries, n, c->entry_token + at, c->entry_slot + at, rows);
         }
     }
     barrier(s);
@@ -455,6 +495,10 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
         c->k->quantize(&hidden, i);
     }
     barrier(s);
+    if (hidden.packs) {
+        pack_entries(s, &hidden, NULL);
+        barrier(s);
+    }
     experts_down(s, l, &hidden, c->expert_start, c->entry_token, c->entry_slot, c->entry_gain);
     barrier(s);
     if (s->ith == 0) {
@@ -487,11 +531,11 @@ static void head(const struct ctx *s) {
     struct cpu *c = s->c;
     const struct model *m = c->m;
     uint32_t d = m->n_embd;
-    struct span outputs = part(c->n_outputs, 1, s->ith, s->nth);
+    struct span outputs = my_tokens(s, &c->x, c->n_outputs);
     for (uint32_t i = outputs.begin; i < outputs.end; i++) {
         c->k->rms_norm(c->h + (size_t)c->out_idx[i] * d, m->output_norm, c->x.f + (size_t)i * d, d, m->norm_eps);
-        c->k->quantize(&c->x, i);
     }
+    quantize_tokens(c, &c->x, outputs, c->n_outputs);
     barrier(s);
     struct mm job = product(&m->output, 0, &c->x, c->n_outputs, c->logits, m->n_vocab);
     matmul_rows(s, &job, part(m->n_vocab, 16, s->ith, s->nth));

@@ -1,6 +1,6 @@
 /*
  * The cpu backend's kernels: one table per ISA, all with the same bits (docs/numerics.md). kernels.inc.h holds the one
- * source; kernels_c.c, kernels_avx2.c and kernels_avx512.c compile it under their flags.
+ * source; kernels_c.c, kernels_avx2.c, kernels_avx512.c and kernels_amx.c compile it under their flags.
  */
 #ifndef CPU_KERNELS_H
 #define CPU_KERNELS_H
@@ -13,18 +13,38 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Activations of n tokens as the matrix kernels read them. K-quant weights meet 16-bit activations with one float scale
- * per 256; all other types meet F32. */
+/* Activations are 12-bit integers: the widest that keep a block's sum of products with any K-quant within int32. */
+enum { ACT_MAX = 2047, ACT_LOW_BITS = 6 };
+
+/* Activations of n tokens as the matrix kernels read them. K-quant weights meet integers with one float scale per 256, all other
+ * types meet F32. What is not `f` is written when n_cols is a multiple of 256. */
 struct acts {
     uint32_t n_cols;
-    float *f;     /* [n][n_cols] */
-    int16_t *q;   /* [n][n_cols]: f = q * scale; written when n_cols is a multiple of 256 */
-    float *scale; /* [n][n_cols / 256] */
-    float *sums;  /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
+    float *f;        /* [n][n_cols] */
+    int16_t *q;      /* [n][n_cols]: f = q * scale */
+    int8_t *hi, *lo; /* [n][n_cols]: q = hi * 64 + lo, 0 <= lo < 64 */
+    int16_t *halves; /* [n][n_cols / 16]: sum of q over each 16 */
+    float *scale;    /* [n][n_cols / 256] */
+    float *sums;     /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
+    uint8_t *packs;  /* [(n + 15) / 16][kernels_pack_bytes]: all of the above once more, by `pack`; NULL where it is */
 };
 
 static inline uint32_t acts_sums_stride(uint32_t n_cols) {
     return (n_cols / 32 + 15) / 16 * 16;
+}
+
+/* The same activations from token i on (packs left out). */
+static inline struct acts acts_from(const struct acts *x, size_t i) {
+    struct acts y = {.n_cols = x->n_cols, .f = x->f + i * x->n_cols};
+    if (x->q) {
+        y.q = x->q + i * x->n_cols;
+        y.hi = x->hi + i * x->n_cols;
+        y.lo = x->lo + i * x->n_cols;
+        y.halves = x->halves + i * (x->n_cols / 16);
+        y.scale = x->scale + i * (x->n_cols / QK);
+        y.sums = x->sums + i * acts_sums_stride(x->n_cols);
+    }
+    return y;
 }
 
 /* y[dst[i]][row] = w[row] . x[src[i]] for i in 0..n; with add, y += gain[i] * (the same), gain NULL being all ones. */
@@ -35,8 +55,9 @@ struct mm {
     uint32_t n_cols;
     const struct acts *x;
     uint32_t n;
-    const uint32_t *src; /* [n] or NULL: i */
-    const uint32_t *dst; /* [n] or NULL: i */
+    const uint8_t *packs; /* of the n tokens, or NULL */
+    const uint32_t *src;  /* [n] or NULL: i */
+    const uint32_t *dst;  /* [n] or NULL: i */
     float *y;
     size_t y_stride;
     bool add;
@@ -64,6 +85,9 @@ struct kernels {
     void (*matmul)(const struct mm *job, uint32_t row0, uint32_t row1, void *scratch);
     /* q, scale and sums of row i from its floats */
     void (*quantize)(const struct acts *x, uint32_t i);
+    /* Copies tokens src[0..n) (NULL: first, first + 1, ..), n <= 16, into the form that matrix units take; NULL where there are none.
+     * It pays from KERNELS_PACK_MIN tokens on, and only K-quants use it. */
+    void (*pack)(const struct acts *x, const uint32_t *src, uint32_t first, uint32_t n, uint8_t *pack);
     /* y = x * gain / sqrt(mean(x^2) + eps); n is a multiple of 16; y may be x */
     void (*rms_norm)(const float *x, const float *gain, float *y, uint32_t n, float eps);
     /* g = silu(g) * u; n is a multiple of 16 */
@@ -81,14 +105,24 @@ struct kernels {
     void (*store_kv)(const float *k, const float *v, uint16_t *k_page, uint16_t *v_page, uint32_t dim, uint32_t at);
 };
 
-extern const struct kernels kernels_c, kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_c, kernels_avx2, kernels_avx512, kernels_amx;
 
-enum { KERNELS_PANEL_ROWS = 24 }; /* rows that are unpacked to scratch at once for many tokens */
+enum {
+    KERNELS_PANEL_ROWS = 32, /* rows that are unpacked to scratch at once for many tokens */
+    KERNELS_PASS = 256,      /* tokens that meet a panel before the next */
+    KERNELS_PACK = 16,       /* tokens side by side in a pack */
+    KERNELS_PACK_MIN = 8,    /* tokens from which on a matrix unit beats the vector units */
+};
+/* A pack: per 64 columns the planes hi and lo as [16][16 tokens][4 columns]; scales [n_cols / 256][16]; sums
+ * [acts_sums_stride][16]. */
+static inline size_t kernels_pack_bytes(uint32_t n_cols) {
+    return KERNELS_PACK * ((size_t)2 * n_cols + (n_cols / QK + acts_sums_stride(n_cols)) * sizeof(float));
+}
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
-/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512); NULL if that names
+/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512, amx); NULL if that names
  * something else. */
 const struct kernels *kernels_select(void);
-/* NULL if this CPU (or build) lacks the ISA. name: "ref", "avx2", "avx512". */
+/* NULL if this CPU, its kernel or the build lacks the ISA. name: "ref", "avx2", "avx512", "amx". */
 const struct kernels *kernels_by_name(const char *name);
 
 #endif

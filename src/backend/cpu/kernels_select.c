@@ -4,15 +4,29 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
-/* As the panels in kernels.inc.h need: rows of int16 with their scales and minima, or half as many of float. */
+/* As the panels of kquants.inc.h and kamx.inc.h need, or half as many rows of float. */
 size_t kernels_scratch_bytes(uint32_t n_cols_max) {
     size_t rows = KERNELS_PANEL_ROWS;
-    size_t k = rows * (n_cols_max * sizeof(int16_t) + (n_cols_max / QK + acts_sums_stride(n_cols_max)) * sizeof(float));
+    size_t k = rows * (QK * 3 + (1 + KERNELS_PASS + acts_sums_stride(n_cols_max)) * sizeof(float)) + 24 * 1024;
     size_t f = rows / 2 * n_cols_max * sizeof(float);
     return (k > f ? k : f) + 4096;
 }
+
+#if defined(__x86_64__)
+/* Tiles are 8 KiB of state per thread that Linux grants a process on request. */
+static bool amx_granted(void) {
+    enum { TILE_DATA = 18, REQUEST_PERMISSION = 0x1023 };
+    const unsigned tile = 1u << 24;
+    const unsigned int8 = 1u << 25;
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & tile) && (d & int8) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
 
 const struct kernels *kernels_by_name(const char *name) {
 #if defined(__x86_64__)
@@ -26,6 +40,9 @@ const struct kernels *kernels_by_name(const char *name) {
     if (strcmp(name, "avx512") == 0) {
         return avx512 ? &kernels_avx512 : NULL;
     }
+    if (strcmp(name, "amx") == 0) {
+        return avx512 && kernels_amx.name && amx_granted() ? &kernels_amx : NULL;
+    }
     if (strcmp(name, "avx2") == 0) {
         return avx2 ? &kernels_avx2 : NULL;
     }
@@ -34,7 +51,7 @@ const struct kernels *kernels_by_name(const char *name) {
 }
 
 const struct kernels *kernels_select(void) {
-    static const char *const cascade[] = {"ref", "avx2", "avx512"};
+    static const char *const cascade[] = {"ref", "avx2", "avx512", "amx"};
     const char *mask = getenv("SLUICE_CPU");
     const struct kernels *best = &kernels_c;
     for (size_t i = 0; i < sizeof cascade / sizeof cascade[0]; i++) {

@@ -3,7 +3,7 @@
  * under its own compiler flags. Every operation gives the same bits on every ISA (fused multiply-add is one rounding
  * everywhere, sums over lanes follow one tree), so that the cpu backend has one arithmetic (docs/numerics.md).
  *
- *   vf  16 float     vi  16 int32     vs  32 int16 (lane j of a dot product owns elements 2j and 2j + 1)
+ *   vf  16 float     vi  16 int32     vs  32 int16 (lane j of a dot product owns elements 2j and 2j + 1)     vb  64 bytes
  */
 // clang-format off
 #ifndef CPU_VEC_H
@@ -24,6 +24,7 @@
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __m512i vs;
+typedef __m512i vb;
 
 VEC vf vf_zero(void) { return _mm512_setzero_ps(); }
 VEC vf vf_set1(float x) { return _mm512_set1_ps(x); }
@@ -77,9 +78,55 @@ VEC float vf_reduce_add(vf x) {
 VEC float vf_reduce_max(vf x) { return _mm512_reduce_max_ps(x); }
 
 VEC vi vi_zero(void) { return _mm512_setzero_si512(); }
-VEC vi vi_dot(vi acc, vs a, vs b) { return _mm512_dpwssd_epi32(acc, a, b); }
+/* in assembly because gcc 12 copies the accumulators of the intrinsic in and out of other registers */
+VEC vi vi_dot(vi acc, vs a, vs b) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
+}
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
+VEC vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+#define vi_shl(a, n) _mm512_slli_epi32(a, n)
 VEC vf vi_to_f(vi a) { return _mm512_cvtepi32_ps(a); }
+VEC vi vi_pairs(vi a, vi b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
+VEC vi vi_fours(vi a, vi b) { return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); }
+VEC vi vi_parts(vi a, vi b) {
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xDD));
+}
+/* lane i: the sum of v[i]'s lanes */
+VEC vi vi_reduce16(const vi *v) {
+    vi a = vi_fours(vi_pairs(v[0], v[1]), vi_pairs(v[2], v[3]));
+    vi b = vi_fours(vi_pairs(v[4], v[5]), vi_pairs(v[6], v[7]));
+    vi c = vi_fours(vi_pairs(v[8], v[9]), vi_pairs(v[10], v[11]));
+    vi d = vi_fours(vi_pairs(v[12], v[13]), vi_pairs(v[14], v[15]));
+    return vi_parts(vi_parts(a, b), vi_parts(c, d));
+}
+VEC vf vf_halves(vf a, vf b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE)); }
+VEC vf vf_parts(vf a, vf b) { return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD)); }
+VEC vf vf_fours(vf a, vf b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+}
+VEC vf vf_pairs(vf a, vf b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD));
+}
+/* lane i: vf_reduce_add(v[i]), in that very order of additions */
+VEC vf vf_reduce16(const vf *v) {
+    vf w[4];
+    for (int e = 0; e < 4; e++) {
+        w[e] = vf_parts(vf_halves(v[e], v[4 + e]), vf_halves(v[8 + e], v[12 + e]));
+    }
+    return vf_pairs(vf_fours(w[0], w[1]), vf_fours(w[2], w[3]));
+}
+/* p[0..3] four times */
+VEC vf vf_rep4(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
+/* each of p[0..3] four times */
+VEC vf vf_dup4(const float *p) {
+    return _mm512_permutexvar_ps(_mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3), vf_rep4(p));
+}
+/* a eight times, b eight times */
+VEC vf vf_set2(float a, float b) { return _mm512_mask_broadcastss_ps(_mm512_set1_ps(a), 0xFF00, _mm_set_ss(b)); }
+VEC vf vf_load_u8(const uint8_t *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
 
 VEC vs vs_load(const int16_t *p) { return _mm512_loadu_si512(p); }
 VEC void vs_store(int16_t *p, vs x) { _mm512_storeu_si512(p, x); }
@@ -96,6 +143,25 @@ VEC vs vs_mul(vs a, vs b) { return _mm512_mullo_epi16(a, b); }
 #define vs_shr(a, n) _mm512_srli_epi16(a, n)
 #define vs_shl(a, n) _mm512_slli_epi16(a, n)
 
+VEC vb vb_load(const void *p) { return _mm512_loadu_si512(p); }
+VEC vb vb_set1(int x) { return _mm512_set1_epi8((char)x); }
+VEC vb vb_and(vb a, vb b) { return _mm512_and_si512(a, b); }
+VEC vb vb_or(vb a, vb b) { return _mm512_or_si512(a, b); }
+VEC vb vb_shr4(vb a) { return _mm512_and_si512(_mm512_srli_epi16(a, 4), _mm512_set1_epi8(15)); }
+/* 32 bytes shifted left by a (right where negative) and masked, then the same 32 by b; wanted bits stay in their byte */
+VEC vb vb_twice(const uint8_t *p, int a, int b, int mask) {
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+    __m512i by = _mm512_inserti64x4(_mm512_set1_epi32(a & 31), _mm256_set1_epi32(b & 31), 1);
+    return _mm512_and_si512(_mm512_rolv_epi32(v, by), _mm512_set1_epi8((char)mask));
+}
+/* lane i: u[2i] * s[2i] + u[2i + 1] * s[2i + 1], u unsigned and s signed bytes, the sum within int16 */
+VEC vs vs_dot_bytes(vb u, vb s) { return _mm512_maddubs_epi16(u, s); }
+/* 16 int8 times 16 int16, added in pairs: lanes 0..7 */
+VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
+    __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)a));
+    return _mm512_zextsi256_si512(_mm256_madd_epi16(w, _mm256_loadu_si256((const __m256i *)b)));
+}
+
 #define VEC_PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 /* keeps a loaded vector in its register instead of loading it again at every use: loads are the scarce resource */
 #define VEC_KEEP(x) __asm__("" : "+v"(x))
@@ -111,6 +177,7 @@ typedef struct {
     __m256i lo, hi;
 } vi;
 typedef vi vs;
+typedef vi vb;
 
 #define VF2(op, a, b) ((vf){op((a).lo, (b).lo), op((a).hi, (b).hi)})
 #define VS2(op, a, b) ((vs){op((a).lo, (b).lo), op((a).hi, (b).hi)})
@@ -188,11 +255,42 @@ VEC float vf_reduce_max(vf x) {
     return _mm_cvtss_f32(b);
 }
 
+VEC vf vf_reduce16(const vf *v) {
+    float r[16];
+    for (int i = 0; i < 16; i++) {
+        r[i] = vf_reduce_add(v[i]);
+    }
+    return vf_load(r);
+}
+
 VEC vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 VEC vi vi_dot(vi acc, vs a, vs b) {
     return (vi){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }
 VEC vi vi_add(vi a, vi b) { return VS2(_mm256_add_epi32, a, b); }
+VEC vi vi_sub(vi a, vi b) { return VS2(_mm256_sub_epi32, a, b); }
+#define vi_shl(a, n) ((vi){_mm256_slli_epi32((a).lo, n), _mm256_slli_epi32((a).hi, n)})
+VEC __m128i vi_reduce4(const vi *v) {
+    __m256i a = _mm256_hadd_epi32(_mm256_add_epi32(v[0].lo, v[0].hi), _mm256_add_epi32(v[1].lo, v[1].hi));
+    __m256i b = _mm256_hadd_epi32(_mm256_add_epi32(v[2].lo, v[2].hi), _mm256_add_epi32(v[3].lo, v[3].hi));
+    a = _mm256_hadd_epi32(a, b);
+    return _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+}
+VEC vi vi_reduce16(const vi *v) {
+    return (vi){_mm256_setr_m128i(vi_reduce4(v), vi_reduce4(v + 4)), _mm256_setr_m128i(vi_reduce4(v + 8), vi_reduce4(v + 12))};
+}
+VEC vf vf_rep4(const float *p) {
+    __m256 v = _mm256_broadcast_ps((const __m128 *)(const void *)p);
+    return (vf){v, v};
+}
+VEC vf vf_dup4(const float *p) {
+    return (vf){_mm256_setr_m128(_mm_set1_ps(p[0]), _mm_set1_ps(p[1])), _mm256_setr_m128(_mm_set1_ps(p[2]), _mm_set1_ps(p[3]))};
+}
+VEC vf vf_set2(float a, float b) { return (vf){_mm256_set1_ps(a), _mm256_set1_ps(b)}; }
+VEC vf vf_load_u8(const uint8_t *p) {
+    __m128i b = _mm_loadu_si128((const __m128i *)p);
+    return (vf){_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128(b, 8)))};
+}
 VEC vf vi_to_f(vi a) { return (vf){_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 
 VEC vs vs_load(const int16_t *p) {
@@ -215,6 +313,26 @@ VEC vs vs_mul(vs a, vs b) { return VS2(_mm256_mullo_epi16, a, b); }
 #define vs_shr(a, n) ((vs){_mm256_srli_epi16((a).lo, n), _mm256_srli_epi16((a).hi, n)})
 #define vs_shl(a, n) ((vs){_mm256_slli_epi16((a).lo, n), _mm256_slli_epi16((a).hi, n)})
 
+VEC vb vb_load(const void *p) { return (vb){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)}; }
+VEC vb vb_set1(int x) { return (vb){_mm256_set1_epi8((char)x), _mm256_set1_epi8((char)x)}; }
+VEC vb vb_and(vb a, vb b) { return VS2(_mm256_and_si256, a, b); }
+VEC vb vb_or(vb a, vb b) { return VS2(_mm256_or_si256, a, b); }
+VEC vb vb_shr4(vb a) {
+    __m256i m = _mm256_set1_epi8(15);
+    return (vb){_mm256_and_si256(_mm256_srli_epi16(a.lo, 4), m), _mm256_and_si256(_mm256_srli_epi16(a.hi, 4), m)};
+}
+VEC __m256i vb_shift(__m256i v, int by) { return by >= 0 ? _mm256_slli_epi16(v, by) : _mm256_srli_epi16(v, -by); }
+VEC vb vb_twice(const uint8_t *p, int a, int b, int mask) {
+    __m256i v = _mm256_loadu_si256((const __m256i *)p);
+    __m256i m = _mm256_set1_epi8((char)mask);
+    return (vb){_mm256_and_si256(vb_shift(v, a), m), _mm256_and_si256(vb_shift(v, b), m)};
+}
+VEC vs vs_dot_bytes(vb u, vb s) { return VS2(_mm256_maddubs_epi16, u, s); }
+VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
+    __m256i w = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)a));
+    return (vi){_mm256_madd_epi16(w, _mm256_loadu_si256((const __m256i *)b)), _mm256_setzero_si256()};
+}
+
 #define VEC_PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #define VEC_KEEP(x) ((void)(x))
 
@@ -226,6 +344,7 @@ VEC vs vs_mul(vs a, vs b) { return VS2(_mm256_mullo_epi16, a, b); }
 typedef float vf __attribute__((vector_size(64), aligned(4)));
 typedef int32_t vi __attribute__((vector_size(64), aligned(4)));
 typedef int16_t vs __attribute__((vector_size(64), aligned(2)));
+typedef uint8_t vb __attribute__((vector_size(64), aligned(1)));
 
 VEC vf vf_set1(float x) { return (vf){x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 VEC vf vf_zero(void) { return vf_set1(0); }
@@ -336,6 +455,44 @@ VEC vi vi_dot(vi acc, vs a, vs b) {
     return acc;
 }
 VEC vi vi_add(vi a, vi b) { return a + b; }
+VEC vi vi_sub(vi a, vi b) { return a - b; }
+#define vi_shl(a, n) ((a) * (1 << (n)))
+VEC vi vi_reduce16(const vi *v) {
+    vi r;
+    for (int i = 0; i < 16; i++) {
+        uint32_t sum = 0; /* may wrap on the way; the whole fits */
+        for (int j = 0; j < 16; j++) {
+            sum += (uint32_t)v[i][j];
+        }
+        r[i] = (int32_t)sum;
+    }
+    return r;
+}
+VEC vf vf_reduce16(const vf *v) {
+    vf r;
+    VEC_LOOP(vf_reduce_add(v[i]))
+    return r;
+}
+VEC vf vf_rep4(const float *p) {
+    vf r;
+    VEC_LOOP(p[i % 4])
+    return r;
+}
+VEC vf vf_dup4(const float *p) {
+    vf r;
+    VEC_LOOP(p[i / 4])
+    return r;
+}
+VEC vf vf_set2(float a, float b) {
+    vf r;
+    VEC_LOOP(i < 8 ? a : b)
+    return r;
+}
+VEC vf vf_load_u8(const uint8_t *p) {
+    vf r;
+    VEC_LOOP((float)p[i])
+    return r;
+}
 VEC vf vi_to_f(vi a) { return __builtin_convertvector(a, vf); }
 
 VEC vs vs_load(const int16_t *p) {
@@ -365,6 +522,38 @@ VEC vs vs_sub(vs a, vs b) { return a - b; }
 VEC vs vs_mul(vs a, vs b) { return a * b; }
 #define vs_shr(a, n) ((a) >> (n)) /* elements are never negative where this is used */
 #define vs_shl(a, n) ((a) << (n))
+
+VEC vb vb_load(const void *p) {
+    vb v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+VEC vb vb_set1(int x) { return (vb){0} + (uint8_t)x; }
+VEC vb vb_and(vb a, vb b) { return a & b; }
+VEC vb vb_or(vb a, vb b) { return a | b; }
+VEC vb vb_shr4(vb a) { return a >> 4; }
+VEC vb vb_twice(const uint8_t *p, int a, int b, int mask) {
+    vb r;
+    for (int i = 0; i < 64; i++) {
+        int by = i < 32 ? a : b;
+        r[i] = (uint8_t)((by >= 0 ? p[i % 32] << by : p[i % 32] >> -by) & mask);
+    }
+    return r;
+}
+VEC vs vs_dot_bytes(vb u, vb s) {
+    vs r;
+    for (int i = 0; i < 32; i++) {
+        r[i] = (int16_t)(u[2 * i] * (int8_t)s[2 * i] + u[2 * i + 1] * (int8_t)s[2 * i + 1]);
+    }
+    return r;
+}
+VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
+    vi r = {0};
+    for (int i = 0; i < 8; i++) {
+        r[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+    }
+    return r;
+}
 
 #define VEC_PREFETCH(p) __builtin_prefetch(p)
 #define VEC_KEEP(x) ((void)(x))

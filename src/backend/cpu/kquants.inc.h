@@ -1,0 +1,570 @@
+// clang-format off
+/*
+ * Products of K-quant weights with 12-bit activations, part of kernels.inc.h. Inside a block of 256 everything is an integer
+ * that fits int32 however it is summed (docs/numerics.md), so each form below is free to choose its own order:
+ *   rows    one or two tokens: quants stay bytes and meet the activations' two byte planes; bound by memory
+ *   panels  more tokens: PANEL rows of one block become int16 in the first-level cache and meet tiles of 4 rows x 4 tokens
+ * Then one float step per block, blocks in order, and the minima as a second product over sub-blocks.
+ */
+
+/* ---- Eight int16 scales, spread over a vector of weights ---- */
+
+#if defined(__AVX512F__)
+typedef __m512i v8;
+VEC v8 v8_from_u8(uint64_t b) { return _mm512_broadcast_i32x4(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)b))); }
+VEC v8 v8_from_i8(const int8_t *p) { return _mm512_broadcast_i32x4(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)p))); }
+VEC __m512i v8_control(int i, int j) {
+    return _mm512_inserti64x4(_mm512_set1_epi16((short)(2 * i | (2 * i + 1) << 8)),
+                              _mm256_set1_epi16((short)(2 * j | (2 * j + 1) << 8)), 1);
+}
+/* scale i for elements 0..15, scale j for 16..31 */
+#define V8_SPREAD(s, i, j) _mm512_shuffle_epi8(s, v8_control(i, j))
+/* scales i .. i + 3 for 8 elements each */
+#define V8_SPREAD4(s, i)                                                                                               \
+    _mm512_shuffle_epi8(s, _mm512_add_epi32(_mm512_set1_epi32(2 * (i) * 0x01010101),                                   \
+                                            _mm512_setr_epi32(0x01000100, 0x01000100, 0x01000100, 0x01000100,          \
+                                                              0x03020302, 0x03020302, 0x03020302, 0x03020302,          \
+                                                              0x05040504, 0x05040504, 0x05040504, 0x05040504,          \
+                                                              0x07060706, 0x07060706, 0x07060706, 0x07060706)))
+#elif defined(__AVX2__)
+typedef __m256i v8;
+VEC v8 v8_from_u8(uint64_t b) { return _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)b))); }
+VEC v8 v8_from_i8(const int8_t *p) { return _mm256_broadcastsi128_si256(_mm_cvtepi8_epi16(_mm_loadl_epi64((const __m128i *)p))); }
+VEC __m256i v8_pick(v8 s, int i) { return _mm256_shuffle_epi8(s, _mm256_set1_epi16((short)(2 * i | (2 * i + 1) << 8))); }
+#define V8_SPREAD(s, i, j) ((vs){v8_pick(s, i), v8_pick(s, j)})
+VEC __m256i v8_pick2(v8 s, int i, int j) {
+    return _mm256_shuffle_epi8(s, _mm256_setr_m128i(_mm_set1_epi16((short)(2 * i | (2 * i + 1) << 8)),
+                                                    _mm_set1_epi16((short)(2 * j | (2 * j + 1) << 8))));
+}
+#define V8_SPREAD4(s, i) ((vs){v8_pick2(s, i, (i) + 1), v8_pick2(s, (i) + 2, (i) + 3)})
+#else
+typedef struct {
+    int16_t v[8];
+} v8;
+VEC v8 v8_from_u8(uint64_t b) {
+    v8 r;
+    for (int i = 0; i < 8; i++) {
+        r.v[i] = (int16_t)(b >> (8 * i) & 255);
+    }
+    return r;
+}
+VEC v8 v8_from_i8(const int8_t *p) {
+    v8 r;
+    for (int i = 0; i < 8; i++) {
+        r.v[i] = p[i];
+    }
+    return r;
+}
+#define V8_SPREAD(s, i, j) vs_set2((s).v[i], (s).v[j])
+VEC vs v8_spread4(v8 s, int i) {
+    vs r;
+    for (int e = 0; e < 32; e++) {
+        r[e] = s.v[i + e / 8];
+    }
+    return r;
+}
+#define V8_SPREAD4(s, i) v8_spread4(s, i)
+#endif
+
+/* ---- One block against one or two tokens, in bytes ---- */
+
+/* What a block's products need of a token's activations. */
+struct k_token {
+    const int8_t *hi, *lo;
+    const int16_t *halves;
+};
+
+/* The packed 6-bit scales and minima of a Q4_K or Q5_K block. Scalar bit work on purpose: the vector units are what a decoding
+ * core runs out of first. */
+VEC uint64_t k_scale_bytes(const uint8_t *p, uint64_t *mins) {
+    uint32_t a, b, c;
+    memcpy(&a, p, 4);
+    memcpy(&b, p + 4, 4);
+    memcpy(&c, p + 8, 4);
+    uint32_t sc_high = (c & 0x0F0F0F0F) | (a >> 2 & 0x30303030);
+    uint32_t mn_high = (c >> 4 & 0x0F0F0F0F) | (b >> 2 & 0x30303030);
+    *mins = (b & 0x3F3F3F3F) | (uint64_t)mn_high << 32;
+    return (a & 0x3F3F3F3F) | (uint64_t)sc_high << 32;
+}
+
+/* T sums (to be added over lanes) of quants q with scales spread as k. */
+VEC void k_dots(vi *out, const vb q[4], const vs k[4], const struct k_token *x, const int T) {
+    for (int t = 0; t < T; t++) {
+        vi hi = vi_zero();
+        vi lo = vi_zero();
+        for (int c = 0; c < 4; c++) {
+            hi = vi_dot(hi, vs_dot_bytes(q[c], vb_load(x[t].hi + 64 * c)), k[c]);
+            lo = vi_dot(lo, vs_dot_bytes(q[c], vb_load(x[t].lo + 64 * c)), k[c]);
+        }
+        out[8 * t] = vi_add(vi_shl(hi, ACT_LOW_BITS), lo);
+    }
+}
+
+/* Each: out[8 t] from the block at p and token t; returns where d stands, dmin following it; mins of types that have them. */
+VEC const uint8_t *k_block_q4_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
+    const struct block_q4_k *b = (const struct block_q4_k *)p;
+    v8 s = v8_from_u8(k_scale_bytes(b->scales, mins));
+    vb q[4];
+    for (int c = 0; c < 4; c++) {
+        q[c] = vb_twice(b->qs + 32 * c, 0, -4, 15);
+    }
+    vs k[4] = {V8_SPREAD(s, 0, 1), V8_SPREAD(s, 2, 3), V8_SPREAD(s, 4, 5), V8_SPREAD(s, 6, 7)};
+    k_dots(out, q, k, x, T);
+    return p;
+}
+
+VEC const uint8_t *k_block_q5_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
+    const struct block_q5_k *b = (const struct block_q5_k *)p;
+    v8 s = v8_from_u8(k_scale_bytes(b->scales, mins));
+    vb q[4];
+    for (int c = 0; c < 4; c++) { /* bit s of a byte of qh goes to bit 4 */
+        q[c] = vb_or(vb_twice(b->qs + 32 * c, 0, -4, 15), vb_twice(b->qh, 4 - 2 * c, 3 - 2 * c, 16));
+    }
+    vs k[4] = {V8_SPREAD(s, 0, 1), V8_SPREAD(s, 2, 3), V8_SPREAD(s, 4, 5), V8_SPREAD(s, 6, 7)};
+    k_dots(out, q, k, x, T);
+    return p;
+}
+
+VEC const uint8_t *k_block_q6_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
+    (void)mins;
+    const struct block_q6_k *b = (const struct block_q6_k *)p;
+    vb q[4];
+    vs k[4];
+    for (int h = 0; h < 2; h++) {
+        vb l = vb_load(b->ql + 64 * h);
+        q[2 * h] = vb_or(vb_and(l, vb_set1(15)), vb_twice(b->qh + 32 * h, 4, 2, 48));
+        q[2 * h + 1] = vb_or(vb_shr4(l), vb_twice(b->qh + 32 * h, 0, -2, 48));
+        v8 s = v8_from_i8(b->scales + 8 * h);
+        k[2 * h] = V8_SPREAD4(s, 0);
+        k[2 * h + 1] = V8_SPREAD4(s, 4);
+    }
+    k_dots(out, q, k, x, T);
+    for (int t = 0; t < T; t++) { /* quants stand 32 too high: 32 * scale * (sum of the 16 activations) too much */
+        out[8 * t] = vi_sub(out[8 * t], vi_shl(vi_dot_short(b->scales, x[t].halves), 5));
+    }
+    return (const uint8_t *)&b->d;
+}
+
+typedef const uint8_t *(*k_block_fn)(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins);
+
+/* ---- Rows: R rows x T tokens, R * T <= 2 ---- */
+
+/* Inner loops are functions of their own: inlined into one another they run out of address registers. */
+#define KERNEL static __attribute__((noinline))
+#ifndef ROWS_AHEAD
+#define ROWS_AHEAD 8192
+#endif
+
+enum { CHUNK = 8 }; /* blocks whose sums make one vector, two outputs side by side */
+
+/* CHUNK blocks of R rows against T tokens: integers, gathered while the weights stream by. Their float step comes one chunk
+ * later, when what was stored here in small pieces can be loaded in large ones without waiting. */
+struct k_step {
+    vi sums[2 * CHUNK]; /* [R * T][CHUNK] */
+    uint16_t d[2 * CHUNK], dmin[2 * CHUNK];
+    uint64_t mins[2 * CHUNK];
+    uint32_t row, b0;
+};
+
+VEC void k_gather(const struct mm *m, struct k_step *s, const struct k_token *tokens, const int R, const int T, k_block_fn block,
+                  const size_t block_bytes, const bool has_mins) {
+    const uint32_t left = m->n_cols / QK - s->b0;
+    const int n = left < CHUNK ? (int)left : CHUNK;
+    for (int r = 0; r < R; r++) {
+        const uint8_t *p = m->w + (s->row + (uint32_t)r) * m->row_bytes + s->b0 * block_bytes;
+        struct k_token x[2];
+        for (int t = 0; t < T; t++) {
+            x[t] = (struct k_token){tokens[t].hi + (size_t)QK * s->b0, tokens[t].lo + (size_t)QK * s->b0,
+                                    tokens[t].halves + (size_t)QK / 16 * s->b0};
+        }
+        for (int i = 0; i < n; i++) {
+            for (uint32_t c = 0; c < block_bytes; c += 64) {
+                VEC_PREFETCH(p + ROWS_AHEAD + c);
+            }
+            const uint8_t *head = block(p, x, T, s->sums + CHUNK * r + i, &s->mins[CHUNK * r + i]);
+            for (int t = 0; t < T; t++) {
+                memcpy(&s->d[CHUNK * (r + t) + i], head, 2);
+                x[t].hi += QK;
+                x[t].lo += QK;
+                x[t].halves += QK / 16;
+            }
+            if (has_mins) {
+                memcpy(&s->dmin[CHUNK * r + i], head + 2, 2);
+            }
+            p += block_bytes;
+        }
+        for (int i = n; i < CHUNK; i++) { /* a row's last chunk may be short: its sums stay, its factors are 0 */
+            s->d[CHUNK * r + i] = s->d[CHUNK * (r + T - 1) + i] = s->dmin[CHUNK * r + i] = 0;
+        }
+    }
+}
+
+struct k_sum {
+    float acc[2];
+    vf part[2];
+};
+
+VEC void k_fold(const struct mm *m, const struct k_step *s, struct k_sum *y, const int R, const int T, const bool has_mins,
+                const float *scales) {
+    const uint32_t n_blocks = m->n_cols / QK;
+    const int outputs = R * T;
+    if (s->b0 == 0) {
+        *y = (struct k_sum){{0, 0}, {vf_zero(), vf_zero()}};
+    }
+    float products[2 * CHUNK];
+    vf_store(products, vf_mul(vi_to_f(vi_reduce16(s->sums)), vf_mul(vf_load_f16(s->d), vf_load(scales + 2 * (size_t)s->b0))));
+    for (int o = 0; o < outputs; o++) {
+        for (int i = 0; i < CHUNK; i++) { /* chains of different rows overlap */
+            y->acc[o] += products[CHUNK * o + i];
+        }
+    }
+    if (has_mins) {
+        float dmin[2 * CHUNK];
+        vf_store(dmin, vf_load_f16(s->dmin));
+        for (uint32_t i = 0; i < CHUNK && s->b0 + i < n_blocks; i += 2) {
+            for (int o = 0; o < outputs; o++) {
+                uint32_t at = CHUNK * (uint32_t)(R == 2 ? o : 0) + i;
+                const float *sums = m->x->sums + (size_t)src_row(m, R == 2 ? 0 : (uint32_t)o) * acts_sums_stride(m->n_cols);
+                vf mins = vf_mul(vf_load_u8((const uint8_t *)&s->mins[at]), vf_set2(dmin[at], dmin[at + 1]));
+                y->part[o] = vf_fma(mins, vf_load(sums + 8 * (s->b0 + i)), y->part[o]);
+            }
+        }
+    }
+    if (s->b0 + CHUNK >= n_blocks) {
+        for (int o = 0; o < outputs; o++) {
+            float dot = has_mins ? y->acc[o] - vf_reduce_add(y->part[o]) : y->acc[o];
+            put(m, R == 2 ? 0 : (uint32_t)o, R == 2 ? s->row + (uint32_t)o : s->row, dot);
+        }
+    }
+}
+
+/* Rows [row0, row1), a multiple of R, against tokens [0, T); R * T <= 2. scales[block / CHUNK][2][CHUNK]: of the tokens. */
+VEC void k_rows(const struct mm *m, uint32_t row0, uint32_t row1, const int R, const int T, k_block_fn block,
+                const size_t block_bytes, const bool has_mins, const float *scales) {
+    const uint32_t n_blocks = m->n_cols / QK;
+    struct k_token tokens[2];
+    for (int t = 0; t < T; t++) {
+        size_t src = src_row(m, (uint32_t)t);
+        tokens[t] = (struct k_token){m->x->hi + src * m->n_cols, m->x->lo + src * m->n_cols,
+                                     m->x->halves + src * (m->n_cols / 16)};
+    }
+    struct k_step steps[2];
+    memset(steps, 0, sizeof steps);
+    struct k_sum sum = {{0, 0}, {vf_zero(), vf_zero()}};
+    uint32_t k = 0;
+    for (uint32_t row = row0; row < row1; row += (uint32_t)R) {
+        for (uint32_t b0 = 0; b0 < n_blocks; b0 += CHUNK, k++) {
+            struct k_step *s = &steps[k & 1];
+            s->row = row;
+            s->b0 = b0;
+            k_gather(m, s, tokens, R, T, block, block_bytes, has_mins);
+            if (k) {
+                k_fold(m, &steps[~k & 1], &sum, R, T, has_mins, scales);
+            }
+        }
+    }
+    if (k) {
+        k_fold(m, &steps[~k & 1], &sum, R, T, has_mins, scales);
+    }
+}
+
+/* ---- Panels ---- */
+
+/* A panel in scratch: PANEL rows of one block, and what its tiles need over all blocks. */
+struct panel {
+    int16_t *w;  /* [PANEL][256] scale * quant */
+    float *d;    /* [PANEL] */
+    float *acc;  /* [KERNELS_PASS / 4][PANEL / 4][16]: token t and row r of a tile in lane 4 t + r */
+    float *mins; /* [PANEL][sums_stride] dmin * m */
+};
+
+VEC struct panel panel_at(void *scratch) {
+    struct panel p;
+    p.w = scratch;
+    p.d = (float *)(void *)(p.w + PANEL * QK);
+    p.acc = p.d + PANEL;
+    p.mins = p.acc + KERNELS_PASS * PANEL;
+    return p;
+}
+
+VEC v8 k_scales(const uint8_t *p, float dmin, float *mins) {
+    uint64_t mn;
+    uint64_t sc = k_scale_bytes(p, &mn);
+#if defined(__AVX2__)
+    __m256 m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)mn)));
+    _mm256_storeu_ps(mins, _mm256_mul_ps(m, _mm256_set1_ps(dmin)));
+#else
+    for (int i = 0; i < 8; i++) {
+        mins[i] = dmin * (float)(mn >> (8 * i) & 255);
+    }
+#endif
+    return v8_from_u8(sc);
+}
+
+/* w[s] = (scale * quant) of weights 32 s .. 32 s + 31; returns d */
+VEC float unpack_q4_k(const uint8_t *p, vs w[8], float *mins) {
+    const struct block_q4_k *b = (const struct block_q4_k *)p;
+    v8 s = k_scales(b->scales, half_at(&b->dmin), mins);
+    vs mask = vs_set1(15);
+#define CHUNK(c)                                                                                                       \
+    {                                                                                                                  \
+        vs v = vs_load_u8(b->qs + 32 * (c));                                                                           \
+        w[2 * (c)] = vs_mul(vs_and(v, mask), V8_SPREAD(s, 2 * (c), 2 * (c)));                                          \
+        w[2 * (c) + 1] = vs_mul(vs_shr(v, 4), V8_SPREAD(s, 2 * (c) + 1, 2 * (c) + 1));                                 \
+    }
+    CHUNK(0) CHUNK(1) CHUNK(2) CHUNK(3)
+#undef CHUNK
+    return half_at(&b->d);
+}
+
+VEC float unpack_q5_k(const uint8_t *p, vs w[8], float *mins) {
+    const struct block_q5_k *b = (const struct block_q5_k *)p;
+    v8 s = k_scales(b->scales, half_at(&b->dmin), mins);
+    vs mask = vs_set1(15);
+    vs bit = vs_set1(16);
+    vs h = vs_shl(vs_load_u8(b->qh), 4); /* bit s of a byte now stands at 16 << s */
+#define CHUNK(c)                                                                                                       \
+    {                                                                                                                  \
+        vs v = vs_load_u8(b->qs + 32 * (c));                                                                           \
+        vs low = vs_or(vs_and(v, mask), vs_and(vs_shr(h, 2 * (c)), bit));                                              \
+        vs high = vs_or(vs_shr(v, 4), vs_and(vs_shr(h, 2 * (c) + 1), bit));                                            \
+        w[2 * (c)] = vs_mul(low, V8_SPREAD(s, 2 * (c), 2 * (c)));                                                      \
+        w[2 * (c) + 1] = vs_mul(high, V8_SPREAD(s, 2 * (c) + 1, 2 * (c) + 1));                                         \
+    }
+    CHUNK(0) CHUNK(1) CHUNK(2) CHUNK(3)
+#undef CHUNK
+    return half_at(&b->d);
+}
+
+VEC float unpack_q6_k(const uint8_t *p, vs w[8], float *mins) {
+    (void)mins;
+    const struct block_q6_k *b = (const struct block_q6_k *)p;
+    vs mask = vs_set1(15);
+    vs two = vs_set1(48);
+    vs bias = vs_set1(32);
+#define HALF(h)                                                                                                        \
+    {                                                                                                                  \
+        v8 s = v8_from_i8(b->scales + 8 * (h));                                                                        \
+        vs l0 = vs_load_u8(b->ql + 64 * (h));                                                                          \
+        vs l1 = vs_load_u8(b->ql + 64 * (h) + 32);                                                                     \
+        vs q = vs_load_u8(b->qh + 32 * (h));                                                                           \
+        vs q0 = vs_or(vs_and(l0, mask), vs_and(vs_shl(q, 4), two));                                                    \
+        vs q1 = vs_or(vs_and(l1, mask), vs_and(vs_shl(q, 2), two));                                                    \
+        vs q2 = vs_or(vs_shr(l0, 4), vs_and(q, two));                                                                  \
+        vs q3 = vs_or(vs_shr(l1, 4), vs_and(vs_shr(q, 2), two));                                                       \
+        w[4 * (h)] = vs_mul(vs_sub(q0, bias), V8_SPREAD(s, 0, 1));                                                     \
+        w[4 * (h) + 1] = vs_mul(vs_sub(q1, bias), V8_SPREAD(s, 2, 3));                                                 \
+        w[4 * (h) + 2] = vs_mul(vs_sub(q2, bias), V8_SPREAD(s, 4, 5));                                                 \
+        w[4 * (h) + 3] = vs_mul(vs_sub(q3, bias), V8_SPREAD(s, 6, 7));                                                 \
+    }
+    HALF(0) HALF(1)
+#undef HALF
+    uint16_t d;
+    memcpy(&d, &b->d, 2);
+    return half_at(&d);
+}
+
+typedef float (*unpack_fn)(const uint8_t *block, vs w[8], float *mins);
+
+/* Sums of 4 rows (QK apart) x T tokens over one block. */
+VEC vi k_tile(const int16_t *w, const int16_t *const *a, const int T) {
+    vi sum[16];
+#if defined(__AVX512F__)
+    for (int i = 0; i < 16; i++) {
+        sum[i] = vi_zero();
+    }
+    for (int c = 0; c < QK; c += 32) {
+        vs row[4];
+        for (int r = 0; r < 4; r++) {
+            row[r] = vs_load(w + r * QK + c);
+        }
+        for (int t = 0; t < T; t++) {
+            vs x = vs_load(a[t] + c);
+            VEC_KEEP(x);
+            for (int r = 0; r < 4; r++) {
+                sum[4 * t + r] = vi_dot(sum[4 * t + r], row[r], x);
+            }
+        }
+    }
+#else
+    for (int i = 4 * T; i < 16; i++) {
+        sum[i] = vi_zero();
+    }
+    for (int r = 0; r < 4; r++) { /* registers hold one row's sums at a time */
+        vi s[4] = {vi_zero(), vi_zero(), vi_zero(), vi_zero()};
+        for (int c = 0; c < QK; c += 32) {
+            vs row = vs_load(w + r * QK + c);
+            for (int t = 0; t < T; t++) {
+                s[t] = vi_dot(s[t], row, vs_load(a[t] + c));
+            }
+        }
+        for (int t = 0; t < T; t++) {
+            sum[4 * t + r] = s[t];
+        }
+    }
+#endif
+    return vi_reduce16(sum);
+}
+
+/* The tiles of one block: `groups` times 4 rows with T tokens; acc advances PANEL / 4 tiles per token group. */
+VEC void k_tiles(const struct panel *pn, float *acc, const int16_t *const *a, const float *scales, uint32_t groups, const int T) {
+    vf s = vf_dup4(scales);
+    for (uint32_t g = 0; g < groups; g++) {
+        vi sums = k_tile(pn->w + (size_t)4 * QK * g, a, T);
+        vf_store(acc + 16 * g, vf_add(vf_load(acc + 16 * g), vf_mul(vi_to_f(sums), vf_mul(vf_rep4(pn->d + 4 * g), s))));
+    }
+}
+
+KERNEL void k_tiles_1(const struct panel *pn, float *acc, const int16_t *const *a, const float *scales, uint32_t groups) {
+    k_tiles(pn, acc, a, scales, groups, 1);
+}
+KERNEL void k_tiles_2(const struct panel *pn, float *acc, const int16_t *const *a, const float *scales, uint32_t groups) {
+    k_tiles(pn, acc, a, scales, groups, 2);
+}
+KERNEL void k_tiles_3(const struct panel *pn, float *acc, const int16_t *const *a, const float *scales, uint32_t groups) {
+    k_tiles(pn, acc, a, scales, groups, 3);
+}
+KERNEL void k_tiles_4(const struct panel *pn, float *acc, const int16_t *const *a, const float *scales, uint32_t groups) {
+    k_tiles(pn, acc, a, scales, groups, 4);
+}
+
+/* One block of the panel's rows against tokens [i0, i0 + n). */
+static void k_panel_block(const struct mm *m, const struct panel *pn, uint32_t b, uint32_t rows, uint32_t i0, uint32_t n) {
+    static void (*const tiles[])(const struct panel *, float *, const int16_t *const *, const float *, uint32_t) = {
+        NULL, k_tiles_1, k_tiles_2, k_tiles_3, k_tiles_4};
+    const uint32_t n_blocks = m->n_cols / QK;
+    for (uint32_t i = 0; i < n; i += 4) {
+        uint32_t T = n - i < 4 ? n - i : 4;
+        const int16_t *a[4];
+        float scales[4] = {0};
+        for (uint32_t t = 0; t < T; t++) {
+            size_t src = src_row(m, i0 + i + t);
+            a[t] = m->x->q + src * m->n_cols + (size_t)b * QK;
+            scales[t] = m->x->scale[src * n_blocks + b];
+        }
+        for (uint32_t t = 0; i + 4 + t < n && t < 4; t++) { /* the next tokens' columns are not where hardware looks */
+            const int16_t *next = m->x->q + (size_t)src_row(m, i0 + i + 4 + t) * m->n_cols + (size_t)b * QK;
+            for (int c = 0; c < QK; c += 32) {
+                VEC_PREFETCH(next + c);
+            }
+        }
+        tiles[T](pn, pn->acc + (size_t)(i / 4) * (PANEL / 4 * 16), a, scales, (rows + 3) / 4);
+    }
+}
+
+/* Takes the minima from the finished tiles of T tokens and 4 rows at acc, and puts them. */
+KERNEL void k_finish(const struct mm *m, const struct panel *pn, const float *acc, uint32_t g, uint32_t row, uint32_t rows,
+                     uint32_t i, uint32_t T, bool has_mins) {
+    const uint32_t stride = acts_sums_stride(m->n_cols);
+    vf y = vf_load(acc);
+    if (has_mins) {
+        vf part[16];
+        for (uint32_t t = 0; t < 4; t++) {
+            const float *sums = m->x->sums + (size_t)src_row(m, i + (t < T ? t : 0)) * stride;
+            for (uint32_t r = 0; r < 4; r++) {
+                const float *mins = pn->mins + (size_t)(4 * g + r) * stride;
+                vf p = vf_zero();
+                for (uint32_t s = 0; s < stride; s += 16) {
+                    p = vf_fma(vf_load(mins + s), vf_load(sums + s), p);
+                }
+                part[4 * t + r] = p;
+            }
+        }
+        y = vf_sub(y, vf_reduce16(part));
+    }
+    float out[16];
+    vf_store(out, y);
+    for (uint32_t t = 0; t < T; t++) {
+        for (uint32_t r = 0; r < rows; r++) {
+            put(m, i + t, row + r, out[4 * t + r]);
+        }
+    }
+}
+
+/* Rows [row0, row1) against tokens [i0, i0 + n), n <= KERNELS_PASS. */
+VEC void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, unpack_fn unpack,
+                const size_t block_bytes, const bool has_mins) {
+    struct panel pn = panel_at(scratch);
+    const uint32_t n_blocks = m->n_cols / QK;
+    const uint32_t stride = acts_sums_stride(m->n_cols);
+    for (uint32_t row = row0; row < row1; row += PANEL) {
+        uint32_t rows = row1 - row < PANEL ? row1 - row : PANEL;
+        memset(pn.acc, 0, (size_t)((n + 3) / 4) * PANEL * 4 * sizeof(float));
+        for (uint32_t r = 0; r < rows; r++) { /* sub-blocks that pad the row to 16 */
+            memset(pn.mins + (size_t)r * stride + 8 * n_blocks, 0, (stride - 8 * n_blocks) * sizeof(float));
+        }
+        const uint8_t *w = m->w + row * m->row_bytes;
+        for (uint32_t b = 0; b < n_blocks; b++) {
+            for (uint32_t r = 0; r < rows; r++) {
+                const uint8_t *p = w + r * m->row_bytes + b * block_bytes;
+                vs v[8];
+                for (uint32_t c = 0; c < block_bytes; c += 64) { /* the same block of the next panel */
+                    VEC_PREFETCH(p + PANEL * m->row_bytes + c);
+                }
+                pn.d[r] = unpack(p, v, pn.mins + (size_t)r * stride + 8 * b);
+                for (int s = 0; s < 8; s++) {
+                    vs_store(pn.w + (size_t)r * QK + 32 * s, v[s]);
+                }
+            }
+            k_panel_block(m, &pn, b, rows, i0, n);
+        }
+        for (uint32_t i = 0; i < n; i += 4) {
+            for (uint32_t g = 0; 4 * g < rows; g++) {
+                k_finish(m, &pn, pn.acc + ((size_t)(i / 4) * (PANEL / 4) + g) * 16, g, row + 4 * g,
+                         rows - 4 * g < 4 ? rows - 4 * g : 4, i0 + i, n - i < 4 ? n - i : 4, has_mins);
+            }
+        }
+    }
+}
+
+/* Block scales of the one or two tokens in the lanes of k_rows' sums. */
+static float *k_row_scales(const struct mm *m, void *scratch) {
+    const uint32_t n_blocks = m->n_cols / QK;
+    float *scales = scratch;
+    for (uint32_t b = 0; b < (n_blocks + CHUNK - 1) / CHUNK * CHUNK; b++) {
+        for (uint32_t o = 0; o < 2; o++) {
+            uint32_t src = src_row(m, m->n == 2 ? o : 0);
+            scales[b / CHUNK * 2 * CHUNK + o * CHUNK + b % CHUNK] = b < n_blocks ? m->x->scale[(size_t)src * n_blocks + b] : 0;
+        }
+    }
+    return scales;
+}
+
+#if defined(__AMX_INT8__)
+#include "backend/cpu/kamx.inc.h"
+#define K_AMX(type, has_mins)                                                                                          \
+    KERNEL void amx_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n) {     \
+        amx_pass(m, row0, row1, scratch, i0, n, amx_unpack_##type, sizeof(struct block_##type), has_mins);             \
+    }
+#define K_PASS(m, type) ((m)->packs && (m)->n >= KERNELS_PACK_MIN ? amx_##type : pass_##type)
+#else
+#define K_AMX(type, has_mins)
+#define K_PASS(m, type) pass_##type
+#endif
+
+#define K_MATMUL(type, has_mins)                                                                                       \
+    KERNEL void rows_1_##type(const struct mm *m, uint32_t row0, uint32_t row1, const float *scales) {                 \
+        uint32_t even = row0 + (row1 - row0) / 2 * 2;                                                                  \
+        k_rows(m, row0, even, 2, 1, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
+        k_rows(m, even, row1, 1, 1, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
+    }                                                                                                                  \
+    KERNEL void rows_2_##type(const struct mm *m, uint32_t row0, uint32_t row1, const float *scales) {                 \
+        k_rows(m, row0, row1, 1, 2, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
+    }                                                                                                                  \
+    KERNEL void pass_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n) {    \
+        k_pass(m, row0, row1, scratch, i0, n, unpack_##type, sizeof(struct block_##type), has_mins);                   \
+    }                                                                                                                  \
+    K_AMX(type, has_mins)                                                                                              \
+    static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
+        if (m->n <= 2) {                                                                                               \
+            (m->n == 1 ? rows_1_##type : rows_2_##type)(m, row0, row1, k_row_scales(m, scratch));                      \
+            return;                                                                                                    \
+        }                                                                                                              \
+        for (uint32_t i = 0; i < m->n; i += KERNELS_PASS) {                                                            \
+            K_PASS(m, type)(m, row0, row1, scratch, i, m->n - i < KERNELS_PASS ? m->n - i : KERNELS_PASS);             \
+        }                                                                                                              \
+    }
+
+K_MATMUL(q4_k, true)
+K_MATMUL(q5_k, true)
+K_MATMUL(q6_k, false)
