@@ -56,7 +56,7 @@ struct backend_caps {
     uint32_t prefill_chunk;    /* tokens per prefill step that this device likes best */
     uint64_t weight_bytes, kv_bytes, work_bytes;
     /* pages outside: page_bytes each, in a form of this name, which changes whenever the bytes for the same tokens may
-     * ("cpu-1") */
+     * ("cpu-2") */
     size_t page_bytes;
     const char *page_format;
 };
@@ -68,6 +68,17 @@ struct backend_options {
     uint32_t step_tokens_max;  /* 0 = the backend's choice */
     uint32_t step_outputs_max; /* 0 = max(n_slots, 1) */
     uint32_t step_drafts_max;
+};
+
+/* Where the time of steps went: a stage's wall time, the bytes of weights, keys and values that it read, and its multiply-adds. */
+struct backend_stage {
+    const char *name;
+    uint64_t ns, bytes, macs;
+};
+enum { BACKEND_STAGES_MAX = 24 };
+struct backend_profile {
+    uint32_t n_stages, n_steps;
+    struct backend_stage stages[BACKEND_STAGES_MAX];
 };
 
 struct backend {
@@ -98,6 +109,8 @@ struct backend_ops {
      * write that page. */
     sluice_status (*page_save)(struct backend *backend, uint32_t page, void *bytes, sluice_error *err);
     sluice_status (*page_load)(struct backend *backend, uint32_t page, const void *bytes, sluice_error *err);
+    /* Turns timing on; gives what was timed since the last call, between steps. NULL where stages are not timed. */
+    void (*profile)(struct backend *backend, struct backend_profile *out);
 };
 
 extern const struct backend_ops backend_cpu_ops;

@@ -35,6 +35,7 @@ static void on_result(void *ctx, const struct raw_setup *setup, const struct raw
         buf_putc(&b, '\n');
     } else {
         raw_table_row(&b, result);
+        raw_table_profile(&b, result);
     }
     put(o, &b);
 }
@@ -72,12 +73,13 @@ int cmd_raw(int argc, char **argv) {
         {'t', "threads", CLI_U32, &raw.n_threads, "N", "threads; default: what the backend takes", NULL},
         {0, "backend", CLI_STRING, &raw.backend, "NAME", "auto, cpu or ref; default auto", NULL},
         {0, "seed", CLI_U64, &raw.seed, "N", "seed of the random tokens; default 1", NULL},
+        {0, "profile", CLI_FLAG, &raw.profile, NULL, "where the time of a step goes, stage by stage", NULL},
         {0, "json", CLI_FLAG, &output.json, NULL, "one JSON object per test and line", NULL},
         {0},
     };
     const struct cli_command command = {
         .name = "raw",
-        .usage = "sluice raw [-m FILE] [-p N[,N..]] [-n N[,N..]] [-d N[,N..]] [-b N[,N..]] [-r R] [--json]",
+        .usage = "sluice raw [-m FILE] [-p N[,N..]] [-n N[,N..]] [-d N[,N..]] [-b N[,N..]] [-r R] [--profile] [--json]",
         .about = "Prefill (pp) and decode (tg) rates of the engine alone: random tokens, no server, no sampling. "
                  "Without -p\n"
                  "and -n: pp512 and tg128. Every combination of the lists is one test. The figure is the median; the "

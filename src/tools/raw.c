@@ -260,6 +260,9 @@ static sluice_status run_test(struct runner *r, struct raw_result *t) {
     TRY(measure_roof(r, t));
     for (uint32_t i = 0; i < r->options->warmups + t->reps; i++) {
         uint64_t step_bytes = 0;
+        if (i == r->options->warmups && r->options->profile) {
+            r->ops->profile(r->backend, &t->profile); /* starts anew */
+        }
         uint64_t start = clock_ns();
         if (t->kind == RAW_PREFILL) {
             TRY(prefill(r, t->batch, t->depth, t->n_tokens, true));
@@ -273,6 +276,9 @@ static sluice_status run_test(struct runner *r, struct raw_result *t) {
             t->tok_s[k] = ms > 0 ? 1e3 * t->n_tokens * t->batch / ms : 0;
             counted += step_bytes;
         }
+    }
+    if (r->options->profile) {
+        r->ops->profile(r->backend, &t->profile);
     }
     if (!stats_summarise(t->tok_s, t->reps, &t->rate)) {
         return fail(r->err, SLUICE_E_NOMEM, "raw: out of memory");
@@ -389,6 +395,10 @@ static sluice_status make_inputs(struct runner *r) {
 
 static sluice_status run_all(struct runner *r, struct raw_result *t) {
     TRY(backend_find(r->options->backend, &r->ops, r->err));
+    if (r->options->profile && !r->ops->profile) {
+        return fail(r->err, SLUICE_E_UNSUPPORTED, "raw: backend %s does not time its stages; leave out --profile",
+                    r->ops->name);
+    }
     TRY(model_load(r->options->model_path, &r->model, r->err));
     count_model(r);
     TRY(for_each_test(r, t, plan_test));

@@ -13,6 +13,7 @@
 #ifndef TOOLS_RAW_H
 #define TOOLS_RAW_H
 
+#include "backend/backend.h"
 #include "base/buf.h"
 #include "base/stats.h"
 #include "sluice.h"
@@ -31,6 +32,7 @@ struct raw_options {
     uint32_t n_threads;  /* 0 = the backend's choice */
     uint32_t reps, warmups;
     uint64_t seed;
+    bool profile;                                 /* where the backend times its stages */
     double roof_seconds;                          /* per measurement of a limit; 0 = 0.4 */
     struct raw_list prompt, decode, depth, batch; /* 0 in prompt or decode: no such test */
 };
@@ -48,10 +50,11 @@ struct raw_result {
     /* decode, averages over all timed steps; 0 = unknown */
     double weight_bytes_step, kv_bytes_step, experts_step;
     double gb_s;
-    const char *roof_kind; /* "read", "int8", "f32"; NULL: no limit measured for this device */
-    double roof;           /* GB/s or 1e9 operations/s */
-    double roof_share;     /* 0 = unknown */
-    double gop_s;          /* prefill */
+    const char *roof_kind;          /* "read", "int8", "f32"; NULL: no limit measured for this device */
+    double roof;                    /* GB/s or 1e9 operations/s */
+    double roof_share;              /* 0 = unknown */
+    double gop_s;                   /* prefill */
+    struct backend_profile profile; /* over the timed repetitions; no stages = not asked for */
 };
 
 struct raw_setup { /* of the whole run, known before the first result */
@@ -78,5 +81,7 @@ void raw_test_name(enum raw_kind kind, uint32_t n, uint32_t depth, uint32_t batc
 void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct raw_result *result); /* no newline */
 void raw_table_head(struct buf *b, const struct raw_setup *setup);
 void raw_table_row(struct buf *b, const struct raw_result *result);
+/* Where the time of a step went, stage by stage; nothing without a profile. */
+void raw_table_profile(struct buf *b, const struct raw_result *result);
 
 #endif

@@ -35,6 +35,18 @@ static void put_roof(struct buf *b, const struct raw_result *t) {
     }
 }
 
+static void put_profile(struct buf *b, const struct backend_profile *p) {
+    buf_printf(b, ",\"steps\":%u,\"stages\":[", p->n_steps);
+    for (uint32_t i = 0; i < p->n_stages; i++) {
+        const struct backend_stage *s = &p->stages[i];
+        buf_printf(b, "%s{\"name\":", i ? "," : "");
+        buf_json_string(b, s->name, strlen(s->name));
+        buf_printf(b, ",\"ns\":%llu,\"bytes\":%llu,\"macs\":%llu}", (unsigned long long)s->ns,
+                   (unsigned long long)s->bytes, (unsigned long long)s->macs);
+    }
+    buf_puts(b, "]");
+}
+
 void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct raw_result *t) {
     buf_puts(b, "{\"test\":");
     buf_json_string(b, t->test, strlen(t->test));
@@ -58,6 +70,9 @@ void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct 
         put_known(b, "experts_per_step", t->experts_step, 1);
     } else {
         put_known(b, "gop_s", t->gop_s, 2);
+    }
+    if (t->profile.n_stages) {
+        put_profile(b, &t->profile);
     }
     put_string(b, "model", setup->model);
     put_string(b, "architecture", setup->architecture);
@@ -99,4 +114,35 @@ void raw_table_row(struct buf *b, const struct raw_result *t) {
     } else {
         buf_printf(b, "%.1f%% of %.0f Gop/s %s\n", 100 * t->roof_share, t->roof, t->roof_kind);
     }
+}
+
+void raw_table_profile(struct buf *b, const struct raw_result *t) {
+    const struct backend_profile *p = &t->profile;
+    if (p->n_stages == 0 || p->n_steps == 0) {
+        return;
+    }
+    bool decode = t->kind == RAW_DECODE;
+    double steps = p->n_steps;
+    double total = 0;
+    for (uint32_t i = 0; i < p->n_stages; i++) {
+        total += (double)p->stages[i].ns;
+    }
+    buf_printf(b, "    %-28s %10s %6s %9s %9s  %s\n", "stage of a step", "us", "time", "MB", decode ? "GB/s" : "Gop/s",
+               "share of the limit");
+    for (uint32_t i = 0; i < p->n_stages; i++) {
+        const struct backend_stage *s = &p->stages[i];
+        double ns = (double)s->ns;
+        double rate = ns > 0 ? (decode ? (double)s->bytes : 2 * (double)s->macs) / ns : 0;
+        if (s->ns == 0) {
+            continue;
+        }
+        buf_printf(b, "    %-28s %10.1f %5.1f%% %9.2f ", s->name, ns / steps * 1e-3, 100 * ns / total,
+                   (double)s->bytes / steps * 1e-6);
+        if (rate > 0 && t->roof > 0) {
+            buf_printf(b, "%9.1f  %.0f%%\n", rate, 100 * rate / t->roof);
+        } else {
+            buf_printf(b, "%9s  -\n", "-");
+        }
+    }
+    buf_printf(b, "    %-28s %10.1f\n", "all", total / steps * 1e-3);
 }

@@ -142,7 +142,6 @@ static void prepare(const struct kernels *k, struct fixture *f) {
     }
 }
 
-
 static float *run_matmul(const struct kernels *k, struct fixture *f, uint32_t row0, uint32_t row1, uint32_t stride) {
     float *y = malloc((size_t)f->n * stride * sizeof(float));
     for (size_t i = 0; i < (size_t)f->n * stride; i++) {

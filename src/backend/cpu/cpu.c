@@ -183,7 +183,8 @@ static sluice_status check_widths(const struct model *m, sluice_error *err) {
 
 static sluice_status open_parts(struct cpu *c, sluice_error *err) {
     if (!c->k) {
-        return fail(err, SLUICE_E_ARG, "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2, avx512 or amx",
+        return fail(err, SLUICE_E_ARG,
+                    "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2, avx512 or amx",
                     getenv("SLUICE_CPU"));
     }
     TRY(check_widths(c->m, err));
@@ -228,7 +229,7 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     c->caps.step_outputs_max = o->step_outputs_max;
     c->caps.step_drafts_max = o->step_drafts_max;
     c->caps.page_bytes = model_page_bytes(m);
-    c->caps.page_format = "cpu-1"; /* the same bits on every ISA (docs/numerics.md) */
+    c->caps.page_format = "cpu-2"; /* the same bits on every ISA (docs/numerics.md) */
     c->caps.prefill_chunk = o->step_tokens_max < CHUNK_DEFAULT ? o->step_tokens_max : CHUNK_DEFAULT;
     c->caps.weight_bytes = m->file->tensor_bytes;
     c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
@@ -282,6 +283,35 @@ static sluice_status cpu_wait(struct backend *base, struct backend_output *out, 
     return SLUICE_OK;
 }
 
+static void cpu_profile(struct backend *base, struct backend_profile *out) {
+    static const char *const names[N_STAGES] = {
+        [STAGE_START] = "embedding, angles",
+        [STAGE_NORM] = "norms, quantising",
+        [STAGE_CONV_IN] = "conv in_proj",
+        [STAGE_CONV] = "conv",
+        [STAGE_CONV_OUT] = "conv out_proj",
+        [STAGE_QKV] = "attention q, k, v",
+        [STAGE_HEADS] = "head norms, rope, kv store",
+        [STAGE_ATTEND] = "attention",
+        [STAGE_ATTN_OUT] = "attention output",
+        [STAGE_ROUTE] = "router, packing",
+        [STAGE_EXPERTS_UP] = "experts gate, up, silu",
+        [STAGE_EXPERTS_DOWN] = "experts down",
+        [STAGE_DENSE_UP] = "dense gate, up, silu",
+        [STAGE_DENSE_DOWN] = "dense down",
+        [STAGE_OUTPUT] = "output matrix",
+        [STAGE_WAIT] = "waiting at barriers",
+    };
+    _Static_assert((int)N_STAGES <= (int)BACKEND_STAGES_MAX, "all stages fit");
+    struct cpu *c = (struct cpu *)base;
+    *out = c->profile;
+    c->profiling = true;
+    c->profile = (struct backend_profile){.n_stages = N_STAGES};
+    for (int i = 0; i < N_STAGES; i++) {
+        c->profile.stages[i].name = names[i];
+    }
+}
+
 static sluice_status cpu_probe(sluice_error *err) {
     (void)err;
     return SLUICE_OK;
@@ -299,4 +329,5 @@ const struct backend_ops backend_cpu_ops = {
     .rewind = cpu_rewind,
     .page_save = cpu_page_save,
     .page_load = cpu_page_load,
+    .profile = cpu_profile,
 };

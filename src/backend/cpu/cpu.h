@@ -13,6 +13,27 @@ struct step_token {
     uint32_t pos;
 };
 
+/* What a step's time is booked on, as the first thread sees it. */
+enum cpu_stage {
+    STAGE_START,
+    STAGE_NORM,
+    STAGE_CONV_IN,
+    STAGE_CONV,
+    STAGE_CONV_OUT,
+    STAGE_QKV,
+    STAGE_HEADS,
+    STAGE_ATTEND,
+    STAGE_ATTN_OUT,
+    STAGE_ROUTE,
+    STAGE_EXPERTS_UP,
+    STAGE_EXPERTS_DOWN,
+    STAGE_DENSE_UP,
+    STAGE_DENSE_DOWN,
+    STAGE_OUTPUT,
+    STAGE_WAIT,
+    N_STAGES
+};
+
 /* What one thread has to itself. */
 struct cpu_thread {
     void *panel; /* kernels_scratch_bytes */
@@ -65,6 +86,9 @@ struct cpu {
     const struct backend_step *step;
     uint32_t n, n_outputs;
     uint64_t weight_bytes;
+    bool profiling;
+    uint64_t stage_clock; /* when the stage at hand began */
+    struct backend_profile profile;
 };
 
 /* One head's keys or values in a page; those of a layer's heads follow each other. */

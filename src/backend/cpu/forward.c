@@ -4,6 +4,7 @@
  * norms and quantises the token for itself rather than wait for another to do it.
  */
 #include "backend/cpu/cpu.h"
+#include "base/clock.h"
 
 #include <math.h>
 #include <string.h>
@@ -39,8 +40,30 @@ struct ctx {
     struct cpu_thread *mine;
 };
 
+/* Books the time since the last mark, seen by the first thread, on a stage. */
+static void mark(const struct ctx *s, enum cpu_stage stage) {
+    struct cpu *c = s->c;
+    if (c->profiling && s->ith == 0) {
+        uint64_t now = clock_ns();
+        c->profile.stages[stage].ns += now - c->stage_clock;
+        c->stage_clock = now;
+    }
+}
+
+/* As mark, for a stage that multiplied `mats` matrices like w with `tokens` tokens in all. */
+static void mark_product(const struct ctx *s, enum cpu_stage stage, const struct weight *w, uint32_t mats,
+                         uint64_t tokens) {
+    struct backend_stage *at = &s->c->profile.stages[stage];
+    if (s->c->profiling && s->ith == 0) {
+        at->bytes += mats * w->mat_bytes;
+        at->macs += tokens * w->n_rows * w->n_cols;
+    }
+    mark(s, stage);
+}
+
 static void barrier(const struct ctx *s) {
     pool_barrier(s->c->pool);
+    mark(s, STAGE_WAIT);
 }
 
 static void matmul_rows(const struct ctx *s, const struct mm *job, struct span rows) {
@@ -88,6 +111,7 @@ static const struct acts *norm_input(const struct ctx *s, const float *gain) {
         c->k->rms_norm(c->h + (size_t)t * d, gain, x->f + (size_t)t * d, d, c->m->norm_eps);
     }
     quantize_tokens(c, x, tokens, c->n);
+    mark(s, STAGE_NORM);
     if (!own) {
         barrier(s);
     }
@@ -101,9 +125,11 @@ static const struct acts *inner_input(const struct ctx *s, const struct acts *ow
     barrier(s);
     if (c->n == 1) {
         c->k->quantize(own, 0);
+        mark(s, STAGE_NORM);
         return own;
     }
     quantize_tokens(c, shared, my_tokens(s, shared, c->n), c->n);
+    mark(s, STAGE_NORM);
     barrier(s);
     return shared;
 }
@@ -164,11 +190,14 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
     for (uint32_t third = 0; third < 3; third++) {
         matmul_rows(s, &job, (struct span){third * d + mine.begin, third * d + mine.end});
     }
+    mark_product(s, STAGE_CONV_IN, &l->in_proj, 1, c->n);
     for (uint32_t r = 0; r < c->step->n_rows; r++) {
         conv_row(c, l, r, mine);
     }
+    mark(s, STAGE_CONV);
     const struct acts *y = inner_input(s, &s->mine->conv_out, &c->conv_out);
     matmul_shared(s, &l->out_proj, y, c->h, d, true);
+    mark_product(s, STAGE_CONV_OUT, &l->out_proj, 1, c->n);
     barrier(s);
 }
 
@@ -232,6 +261,24 @@ static void attend_tokens(const struct ctx *s, const struct model_layer *l, uint
     }
 }
 
+/* As mark, for attention: each row reads the keys and values that it sees once. */
+static void mark_attention(const struct ctx *s, const struct model_layer *l) {
+    const struct cpu *c = s->c;
+    uint64_t seen = 0;
+    uint64_t pairs = 0;
+    for (uint32_t r = 0; c->profiling && s->ith == 0 && r < c->step->n_rows; r++) {
+        const struct backend_row *row = &c->step->rows[r];
+        seen += row->first_pos + row->n_tokens;
+        pairs += (uint64_t)row->n_tokens * (2 * row->first_pos + row->n_tokens + 1) / 2;
+    }
+    struct backend_stage *at = &s->c->profile.stages[STAGE_ATTEND];
+    if (seen) {
+        at->bytes += seen * 2 * sizeof(uint16_t) * l->n_head_kv * c->m->head_dim;
+        at->macs += pairs * 2 * c->m->n_head * c->m->head_dim;
+    }
+    mark(s, STAGE_ATTEND);
+}
+
 static void attention(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     const struct model *m = c->m;
@@ -240,8 +287,12 @@ static void attention(const struct ctx *s, const struct model_layer *l) {
     matmul_shared(s, &l->wq, x, c->wide, c->wide_cols, false);
     matmul_shared(s, &l->wk, x, c->wide + l->wq.n_rows, c->wide_cols, false);
     matmul_shared(s, &l->wv, x, c->wide + l->wq.n_rows + l->wk.n_rows, c->wide_cols, false);
+    mark_product(s, STAGE_QKV, &l->wq, 1, c->n);
+    mark_product(s, STAGE_QKV, &l->wk, 1, c->n);
+    mark_product(s, STAGE_QKV, &l->wv, 1, c->n);
     barrier(s);
     prepare_heads(s, l, part(c->n * l->n_head_kv, 1, s->ith, s->nth));
+    mark(s, STAGE_HEADS);
     if (c->n > 1) { /* with one token a thread attends with just the heads that it prepared */
         barrier(s);
     }
@@ -261,8 +312,10 @@ static void attention(const struct ctx *s, const struct model_layer *l) {
             }
         }
     }
+    mark_attention(s, l);
     const struct acts *y = inner_input(s, &s->mine->attn_out, &c->attn_out);
     matmul_shared(s, &l->wo, y, c->h, m->n_embd, true);
+    mark_product(s, STAGE_ATTN_OUT, &l->wo, 1, c->n);
     barrier(s);
 }
 
@@ -385,17 +438,22 @@ static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
     uint32_t ff = l->gate.n_rows;
     const struct acts *x = norm_input(s, l->ffn_norm);
     gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth));
+    mark_product(s, STAGE_DENSE_UP, &l->gate, 1, c->n);
+    mark_product(s, STAGE_DENSE_UP, &l->up, 1, c->n);
     barrier(s);
     struct acts hidden = c->n == 1 ? s->mine->hidden : c->hidden; /* one token: each thread quantises it for itself */
     hidden.f = c->hidden.f;
     hidden.n_cols = ff;
     if (c->n == 1) {
         c->k->quantize(&hidden, 0);
+        mark(s, STAGE_NORM);
     } else {
         quantize_tokens(c, &hidden, my_tokens(s, &hidden, c->n), c->n);
+        mark(s, STAGE_NORM);
         barrier(s);
     }
     matmul_shared(s, &l->down, &hidden, c->h, c->m->n_embd, true);
+    mark_product(s, STAGE_DENSE_DOWN, &l->down, 1, c->n);
     barrier(s);
 }
 
@@ -430,6 +488,7 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
     float gains[LIMIT_EXPERTS];
     const struct acts *x = norm_input(s, l->ffn_norm);
     route(s, l, x, (struct span){0, 1}, scores, experts, gains);
+    mark_product(s, STAGE_ROUTE, &l->router, 1, 1);
     struct span all = part(used * ff, 16, s->ith, s->nth);
     for (uint32_t k = 0; k < used; k++) {
         uint32_t begin = all.begin > k * ff ? all.begin - k * ff : 0;
@@ -438,6 +497,8 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
         uint32_t zero = 0;
         gate_up(s, l, experts[k], x, 1, &zero, &k, rows);
     }
+    mark_product(s, STAGE_EXPERTS_UP, &l->gate, used, used);
+    mark_product(s, STAGE_EXPERTS_UP, &l->up, used, used);
     barrier(s);
     struct acts hidden = s->mine->hidden;
     hidden.f = c->hidden.f;
@@ -446,6 +507,7 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
     for (uint32_t k = 0; k < used; k++) {
         c->k->quantize(&hidden, k);
     }
+    mark(s, STAGE_NORM);
     for (uint32_t k = 0; k < used; k++) {
         struct mm job = product(&l->down, experts[k], &hidden, 1, c->h, m->n_embd);
         uint32_t zero = 0;
@@ -455,6 +517,7 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
         job.add = true;
         matmul_rows(s, &job, rows);
     }
+    mark_product(s, STAGE_EXPERTS_DOWN, &l->down, used, used);
     barrier(s);
     if (s->ith == 0) {
         c->weight_bytes += used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
@@ -467,6 +530,7 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
     uint32_t ff = l->gate.n_rows;
     const struct acts *x = norm_input(s, l->ffn_norm);
     route(s, l, x, part(c->n, 1, s->ith, s->nth), c->route, c->expert_of, c->gain_of);
+    mark_product(s, STAGE_ROUTE, &l->router, 1, c->n);
     barrier(s);
     if (s->ith == 0) {
         group_by_expert(c);
@@ -474,6 +538,7 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
     barrier(s);
     if (x->packs) {
         pack_entries(s, x, c->entry_token);
+        mark(s, STAGE_ROUTE);
         barrier(s);
     }
     struct span rows = part(ff, 16, s->ith, s->nth);
@@ -487,6 +552,8 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
             gate_up(s, l, e, &entries, n, c->entry_token + at, c->entry_slot + at, rows);
         }
     }
+    mark_product(s, STAGE_EXPERTS_UP, &l->gate, touched, (uint64_t)c->n * used);
+    mark_product(s, STAGE_EXPERTS_UP, &l->up, touched, (uint64_t)c->n * used);
     barrier(s);
     struct acts hidden = c->hidden;
     hidden.n_cols = ff;
@@ -494,12 +561,15 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
     for (uint32_t i = entries.begin; i < entries.end; i++) {
         c->k->quantize(&hidden, i);
     }
+    mark(s, STAGE_NORM);
     barrier(s);
     if (hidden.packs) {
         pack_entries(s, &hidden, NULL);
+        mark(s, STAGE_NORM);
         barrier(s);
     }
     experts_down(s, l, &hidden, c->expert_start, c->entry_token, c->entry_slot, c->entry_gain);
+    mark_product(s, STAGE_EXPERTS_DOWN, &l->down, touched, (uint64_t)c->n * used);
     barrier(s);
     if (s->ith == 0) {
         c->weight_bytes += touched * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
@@ -524,6 +594,7 @@ static void start_tokens(const struct ctx *s) {
             c->cos_sin[(size_t)t * m->head_dim + half + i] = (float)sin(angle);
         }
     }
+    mark(s, STAGE_START);
     barrier(s);
 }
 
@@ -536,13 +607,19 @@ static void head(const struct ctx *s) {
         c->k->rms_norm(c->h + (size_t)c->out_idx[i] * d, m->output_norm, c->x.f + (size_t)i * d, d, m->norm_eps);
     }
     quantize_tokens(c, &c->x, outputs, c->n_outputs);
+    mark(s, STAGE_NORM);
     barrier(s);
     struct mm job = product(&m->output, 0, &c->x, c->n_outputs, c->logits, m->n_vocab);
     matmul_rows(s, &job, part(m->n_vocab, 16, s->ith, s->nth));
+    mark_product(s, STAGE_OUTPUT, &m->output, 1, c->n_outputs);
 }
 
 void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth) {
     struct ctx s = {.c = c, .ith = ith, .nth = nth, .mine = &c->threads[ith]};
+    if (c->profiling && ith == 0) {
+        c->profile.n_steps++;
+        c->stage_clock = clock_ns();
+    }
     start_tokens(&s);
     for (uint32_t i = 0; i < c->m->n_layer; i++) {
         const struct model_layer *l = &c->m->layers[i];

@@ -111,7 +111,7 @@ enum {
     KERNELS_PANEL_ROWS = 32, /* rows that are unpacked to scratch at once for many tokens */
     KERNELS_PASS = 256,      /* tokens that meet a panel before the next */
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
-    KERNELS_PACK_MIN = 8,    /* tokens from which on a matrix unit beats the vector units */
+    KERNELS_PACK_MIN = 12,   /* tokens from which on a matrix unit beats the vector units */
 };
 /* A pack: per 64 columns the planes hi and lo as [16][16 tokens][4 columns]; scales [n_cols / 256][16]; sums
  * [acts_sums_stride][16]. */

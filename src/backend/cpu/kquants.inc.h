@@ -452,31 +452,50 @@ static void k_panel_block(const struct mm *m, const struct panel *pn, uint32_t b
     }
 }
 
-/* Takes the minima from the finished tiles of T tokens and 4 rows at acc, and puts them. */
-KERNEL void k_finish(const struct mm *m, const struct panel *pn, const float *acc, uint32_t g, uint32_t row, uint32_t rows,
-                     uint32_t i, uint32_t T, bool has_mins) {
+/* y: the minima's part of T tokens and 4 rows of a panel, from row 4 g on, in the lanes of a tile. */
+VEC vf k_minima(const struct mm *m, const struct panel *pn, uint32_t g, uint32_t i, uint32_t T) {
     const uint32_t stride = acts_sums_stride(m->n_cols);
-    vf y = vf_load(acc);
-    if (has_mins) {
-        vf part[16];
-        for (uint32_t t = 0; t < 4; t++) {
-            const float *sums = m->x->sums + (size_t)src_row(m, i + (t < T ? t : 0)) * stride;
-            for (uint32_t r = 0; r < 4; r++) {
-                const float *mins = pn->mins + (size_t)(4 * g + r) * stride;
-                vf p = vf_zero();
-                for (uint32_t s = 0; s < stride; s += 16) {
-                    p = vf_fma(vf_load(mins + s), vf_load(sums + s), p);
-                }
-                part[4 * t + r] = p;
+    const float *mins = pn->mins + (size_t)4 * g * stride;
+    const float *sums[4];
+    vf part[16];
+    for (uint32_t t = 0; t < 4; t++) {
+        sums[t] = m->x->sums + (size_t)src_row(m, i + (t < T ? t : 0)) * stride;
+        for (int r = 0; r < 4; r++) {
+            part[4 * t + (uint32_t)r] = vf_zero();
+        }
+    }
+    for (uint32_t s = 0; s < stride; s += 16) {
+        vf row[4];
+        for (uint32_t r = 0; r < 4; r++) {
+            row[r] = vf_load(mins + r * stride + s);
+        }
+        for (int t = 0; t < 4; t++) {
+            vf x = vf_load(sums[t] + s);
+            for (int r = 0; r < 4; r++) {
+                part[4 * t + r] = vf_fma(row[r], x, part[4 * t + r]);
             }
         }
-        y = vf_sub(y, vf_reduce16(part));
     }
+    return vf_reduce16(part);
+}
+
+/* Takes the minima from the finished tile of T tokens and 4 rows at acc, and puts it. */
+KERNEL void k_finish(const struct mm *m, const struct panel *pn, const float *acc, uint32_t g, uint32_t row, uint32_t rows,
+                     uint32_t i, uint32_t T, bool has_mins) {
     float out[16];
-    vf_store(out, y);
+    vf_store(out, has_mins ? vf_sub(vf_load(acc), k_minima(m, pn, g, i, T)) : vf_load(acc));
     for (uint32_t t = 0; t < T; t++) {
-        for (uint32_t r = 0; r < rows; r++) {
-            put(m, i + t, row + r, out[4 * t + r]);
+        if (rows < 4) {
+            for (uint32_t r = 0; r < rows; r++) {
+                put(m, i + t, row + r, out[4 * t + r]);
+            }
+            continue;
+        }
+        float *y = m->y + (size_t)(m->dst ? m->dst[i + t] : i + t) * m->y_stride + row;
+        float gain = m->gain ? m->gain[i + t] : 1;
+        for (int r = 0; r < 4; r++) { /* as put */
+            y[r] = !m->add ? out[4 * t + (uint32_t)r]
+                   : m->gain ? fmaf(gain, out[4 * t + (uint32_t)r], y[r]) : y[r] + out[4 * t + (uint32_t)r];
         }
     }
 }
