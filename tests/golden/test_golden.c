@@ -167,8 +167,8 @@ static void check_invariance(const char *dir, json_object *root, const struct mo
     const struct {
         const char *isa;
         uint32_t ubatch, threads;
-    } runs[] = {{"avx512", 1, 1}, {"avx512", 7, 2}, {"avx512", 300, 3},
-                {"avx2", 64, 2},  {"avx2", 3, 1},   {"ref", 128, 2}};
+    } runs[] = {{"avx512", 1, 1}, {"avx512", 7, 2}, {"avx512", 300, 3}, {"avx2", 64, 2},
+                {"avx2", 3, 1},   {"ref", 128, 2},  {"amx", 64, 2},     {"amx", 300, 1}};
     for (size_t i = 0; i < sizeof runs / sizeof runs[0]; i++) {
         if (!kernels_by_name(runs[i].isa)) {
             continue;

@@ -2,7 +2,7 @@
  * Every kernel of the cpu backend on every ISA of this machine: against double arithmetic on dequantised weights
  * (tolerance with its reason), bit for bit against the portable table, outputs fenced by guard values.
  *   test_kernels            the checks
- *   test_kernels --bench    GB/s at one token, GMAC/s at 512, share of the measured read bandwidth, one thread
+ *   test_kernels --bench    GB/s at one token, GMAC/s at more, shares of what the machine was measured to allow, one thread
  */
 #include "backend/cpu/kernels.h"
 #include "base/clock.h"
@@ -481,26 +481,28 @@ static void attention_is_right(void **state) {
 
 /* ---- --bench ---- */
 
-static void bench_matmul(const struct kernels *k, enum dtype type, double roof) {
-    enum { ROWS = 32768, COLS = 2048 };
-    double gb[2];
-    for (int many = 0; many < 2; many++) {
-        uint32_t rows = many ? 1792 : ROWS;
-        struct fixture f = new_fixture(type, 256, COLS, many ? 512 : 1, FILL_GAUSS);
-        uint8_t *w = mem_map(rows * f.row_bytes);
-        for (uint32_t r = 0; r < rows; r++) {
-            memcpy(w + r * f.row_bytes, f.w + r % 256 * f.row_bytes, f.row_bytes);
-        }
-        float *y = malloc((size_t)f.n * rows * sizeof(float));
-        for (uint32_t i = 0; i < f.n; i++) {
-            k->quantize(&f.x, i);
-        }
+/* One type at several numbers of tokens. One token reads ROWS rows once, from memory; the others a matrix of an expert's size. */
+static void bench_matmul(const struct kernels *k, enum dtype type, double read_roof, double int8_roof) {
+    static const uint32_t tokens[] = {1, 2, 4, 8, 16, 64, 512};
+    enum { ROWS = 32768, MANY = 1792, COLS = 2048 };
+    struct fixture f = new_fixture(type, 256, COLS, 512, FILL_GAUSS);
+    uint8_t *w = mem_map(ROWS * f.row_bytes);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        memcpy(w + r * f.row_bytes, f.w + r % 256 * f.row_bytes, f.row_bytes);
+    }
+    float *y = malloc((size_t)f.n * ROWS * sizeof(float));
+    prepare(k, &f);
+    printf("%-7s %-5s", k->name, dtype_get(type)->name);
+    for (size_t i = 0; i < sizeof tokens / sizeof tokens[0]; i++) {
+        uint32_t n = tokens[i];
+        uint32_t rows = n == 1 ? ROWS : MANY;
         struct mm job = {.w = w,
                          .row_bytes = f.row_bytes,
                          .type = type,
                          .n_cols = COLS,
                          .x = &f.x,
-                         .n = f.n,
+                         .packs = f.x.packs,
+                         .n = n,
                          .y = y,
                          .y_stride = rows};
         double best = 1e30;
@@ -509,22 +511,32 @@ static void bench_matmul(const struct kernels *k, enum dtype type, double roof) 
             k->matmul(&job, 0, rows, f.scratch);
             best = fmin(best, (double)(clock_ns() - t));
         }
-        gb[many] = many ? (double)f.n * rows * COLS / best : (double)rows * (double)f.row_bytes / best;
-        free(y);
-        mem_unmap(w, rows * f.row_bytes);
-        free_fixture(&f);
+        double macs = (double)n * rows * COLS / best;
+        if (n == 1) {
+            double gb_s = (double)rows * (double)f.row_bytes / best;
+            printf("  1: %.1f GB/s (%.0f%%)", gb_s, 100 * gb_s / read_roof);
+        } else if (n == 512) {
+            printf(" %u: %.0f GMAC/s (%.0f%%)", n, macs, 200 * macs / int8_roof);
+        } else {
+            printf(" %u: %.0f", n, macs);
+        }
     }
-    printf("%-7s %-5s  1 token %6.1f GB/s (%3.0f%% of read bandwidth)   512 tokens %7.1f GMAC/s\n", k->name,
-           dtype_get(type)->name, gb[0], 100 * gb[0] / roof, gb[1]);
+    printf("\n");
+    free(y);
+    mem_unmap(w, ROWS * f.row_bytes);
+    free_fixture(&f);
 }
 
 static void bench(void) {
     sluice_error err = {0};
-    double roof = probe_read_bandwidth(1, 0.5, &err);
-    printf("read bandwidth, one thread: %.1f GB/s\n", roof);
+    double read_roof = probe_read_bandwidth(1, 0.5, &err);
+    double int8_roof = probe_compute_peak("int8", 1, 0.5, NULL, &err);
+    printf("one thread: reads %.1f GB/s, int8 multiply-adds %.0f Gop/s\n"
+           "1 token: GB/s and share of reads; more tokens: GMAC/s, at 512 with its share of the int8 rate\n",
+           read_roof, int8_roof);
     for (int k = 1; k < N_ISAS; k++) {
         for (int t = 0; t < N_TYPES && kernels_by_name(isas[k]); t++) {
-            bench_matmul(kernels_by_name(isas[k]), types[t], roof);
+            bench_matmul(kernels_by_name(isas[k]), types[t], read_roof, int8_roof);
         }
     }
 }
@@ -533,6 +545,11 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "--bench") == 0) {
         bench();
         return 0;
+    }
+    for (int k = 0; k < N_ISAS; k++) {
+        if (!kernels_by_name(isas[k])) {
+            printf("skipped: kernels for %s (this machine or build lacks it)\n", isas[k]);
+        }
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(matmul_is_right_everywhere), cmocka_unit_test(one_token_equals_many),

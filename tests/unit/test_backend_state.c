@@ -441,10 +441,10 @@ static const char *const model_names[] = {"moe-Q4_K_M", "dense-Q8_0"};
 
 static void test_cpu_walks(void **state) {
     (void)state;
-    const char *isas[3];
+    const char *isas[4];
     uint32_t n_isas = 0;
-    const char *const names[] = {"ref", "avx2", "avx512"};
-    for (uint32_t i = 0; i < 3; i++) {
+    const char *const names[] = {"ref", "avx2", "avx512", "amx"};
+    for (uint32_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (kernels_by_name(names[i])) {
             isas[n_isas++] = names[i];
         }
