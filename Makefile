@@ -9,9 +9,10 @@ PREFIX   ?= /usr/local
 ifneq ($(SANITIZE),)
 override BUILD := build-$(SANITIZE)
 endif
-CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) $(FLAGS)
+CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
+    -DCUDA=$(CUDA) -DCUDA_ARCHS="$(CUDA_ARCHS)" $(FLAGS)
 
-.PHONY: all help deps demo test check-long format check-format engine install clean
+.PHONY: all help deps demo test check-gpu check-long format check-format engine install clean
 
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS) --target sluice
@@ -24,11 +25,13 @@ help:
 	@echo "make deps         install what is missing (Debian packages, npm packages of the tests); needs root or sudo"
 	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
+	@echo "make check-gpu    the cuda backend's tests on a machine with a GPU; needs only make, a C compiler and nvcc"
 	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
 	@echo "make format       clang-format on all sources; make check-format only checks"
 	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc and the shipped model under PREFIX=$(PREFIX)"
 	@echo "make clean        remove the build folders"
+	@echo "CUDA=0 leaves the cuda backend out, CUDA_ARCHS=\"86 90a\" narrows it"
 	@echo "SANITIZE=address|undefined|thread  builds and tests with that sanitizer, in build-NAME"
 
 deps:
@@ -52,6 +55,24 @@ ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/ver
 ENGINE_OBJ := $(ENGINE_SRC:src/%.c=build-engine/%.o)
 ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -Iinclude -Isrc -O2 -g1 \
     -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
+# CUDA where nvcc is found: CUDA=0 leaves it out, CUDA_ARCHS narrows it. cudart is linked statically.
+NVCC ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
+CUDA ?= $(if $(NVCC),1,0)
+CUDA_ARCHS ?= 80 86 89 90a 100 120
+comma := ,
+ifeq ($(CUDA),1)
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib))
+ENGINE_SRC += $(wildcard src/backend/cuda/*.c)
+ENGINE_OBJ += $(patsubst src/%.c,build-engine/%.o,$(wildcard src/backend/cuda/*.c)) \
+    $(patsubst src/%.cu,build-engine/%.cu.o,$(wildcard src/backend/cuda/*.cu))
+ENGINE_CFLAGS += -DSLUICE_WITH_CUDA=1 -I$(CUDA_HOME)/include
+ENGINE_LIBS := $(CUDA_LIB)/libcudart_static.a -ldl -lrt
+NVCC_FLAGS := -std=c++17 -O3 --fmad=false -Iinclude -Isrc \
+    -Xcompiler -Wall,-Wextra,-fvisibility=hidden,-fno-exceptions,-fno-threadsafe-statics \
+    $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
+    $(if $(filter 80,$(CUDA_ARCHS)),-gencode=arch=compute_80$(comma)code=compute_80)
+endif
 X86 := $(filter x86_64,$(shell uname -m))
 AVX2 := $(if $(X86),-O3 -mavx2 -mfma -mf16c)
 AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
@@ -61,9 +82,24 @@ isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))$(if
 build-engine/%.o: src/%.c $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
 	@mkdir -p $(dir $@)
 	@$(CC) $(ENGINE_CFLAGS) $(call isa,$*) -c $< -o $@
+build-engine/%.cu.o: src/%.cu Makefile $(wildcard src/backend/cuda/*.h src/backend/cuda/*.cuh)
+	@mkdir -p $(dir $@)
+	@$(NVCC) $(NVCC_FLAGS) -c $< -o $@
 build-engine/sluice: $(ENGINE_OBJ)
-	@$(CC) -pthread $^ -lm -o $@
+	@$(CC) -pthread $^ $(ENGINE_LIBS) -lm -o $@
 engine: build-engine/sluice
+	@$(if $(filter 1,$(CUDA)),,echo "CUDA: not built ($(if $(NVCC),CUDA=0,no nvcc))")
+
+# The tests of the cuda backend, with what the engine-only build needs and nothing more.
+GPU_TESTS := build-engine/test_cuda build-engine/test_backend_state
+build-engine/test_%: tests/kernels/test_%.c $(ENGINE_OBJ)
+	@$(CC) $(ENGINE_CFLAGS) -Itests/gpu -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $< \
+	    $(filter-out build-engine/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
+build-engine/test_%: tests/unit/test_%.c $(ENGINE_OBJ)
+	@$(CC) $(ENGINE_CFLAGS) -Itests/gpu -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $< \
+	    $(filter-out build-engine/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
+check-gpu: build-engine/sluice $(GPU_TESTS)
+	@for t in $(GPU_TESTS); do $$t || exit 1; done
 
 SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'examples/*.c' 'tests/*.[ch]')
 format:

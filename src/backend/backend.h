@@ -115,6 +115,7 @@ struct backend_ops {
 
 extern const struct backend_ops backend_cpu_ops;
 extern const struct backend_ops backend_ref_ops;
+extern const struct backend_ops backend_cuda_ops; /* where SLUICE_WITH_CUDA */
 
 /* By name; "auto" (or NULL) = the fastest that probes well. SLUICE_E_ARG lists the names. */
 sluice_status backend_find(const char *name, const struct backend_ops **out, sluice_error *err);

@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct backend_ops *const built[] = {&backend_cpu_ops, &backend_ref_ops, NULL};
+static const struct backend_ops *const built[] = {
+#if SLUICE_WITH_CUDA
+    &backend_cuda_ops,
+#endif
+    &backend_cpu_ops, &backend_ref_ops, NULL};
 
 const struct backend_ops *const *backend_list(void) {
     return built;

@@ -115,7 +115,7 @@ int cmd_logits(int argc, char **argv) {
     const struct cli_option options[] = {
         {'m', "model", CLI_STRING, &model, "FILE", "GGUF file (default: the model that ships with sluice)", NULL},
         {0, "tokens", CLI_STRING, &tokens, "FILE", "token ids separated by white space; - reads stdin", NULL},
-        {0, "backend", CLI_STRING, &backend, "NAME", "auto, cpu or ref (default auto)", NULL},
+        {0, "backend", CLI_STRING, &backend, "NAME", "auto, cuda, cpu or ref (default auto)", NULL},
         {'o', "out", CLI_STRING, &out, "FILE", "little-endian F32 [n_tokens][n_vocab]; - writes stdout", NULL},
         {0, "ubatch", CLI_U32, &ubatch, "N", "tokens per step (default 64); the result does not depend on it", NULL},
         {'t', "threads", CLI_U32, &threads, "N", "CPU threads (default: all allowed)", NULL},

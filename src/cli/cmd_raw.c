@@ -71,7 +71,7 @@ int cmd_raw(int argc, char **argv) {
         {'b', "batch", CLI_STRING, &batch, "N[,N..]", "sequences computed together; default 1", NULL},
         {'r', "reps", CLI_U32, &raw.reps, "R", "timed repetitions after one warm-up; default 5", NULL},
         {'t', "threads", CLI_U32, &raw.n_threads, "N", "threads; default: what the backend takes", NULL},
-        {0, "backend", CLI_STRING, &raw.backend, "NAME", "auto, cpu or ref; default auto", NULL},
+        {0, "backend", CLI_STRING, &raw.backend, "NAME", "auto, cuda, cpu or ref; default auto", NULL},
         {0, "seed", CLI_U64, &raw.seed, "N", "seed of the random tokens; default 1", NULL},
         {0, "profile", CLI_FLAG, &raw.profile, NULL, "where the time of a step goes, stage by stage", NULL},
         {0, "json", CLI_FLAG, &output.json, NULL, "one JSON object per test and line", NULL},

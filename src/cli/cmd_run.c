@@ -417,7 +417,7 @@ int cmd_run(int argc, char **argv) {
         {'c', "ctx", CLI_U32, &a.ctx, "N", "context in tokens (default: 32768, or what the model and memory allow)",
          NULL},
         {'t', "threads", CLI_U32, &a.threads, "N", "threads (default: the cores this process may use)", NULL},
-        {0, "backend", CLI_STRING, &a.backend, "NAME", "auto, cpu or ref (default: auto)", NULL},
+        {0, "backend", CLI_STRING, &a.backend, "NAME", "auto, cuda, cpu or ref (default: auto)", NULL},
         {0, "no-draft", CLI_FLAG, &a.no_draft, NULL,
          "guess no tokens ahead; the answer is the same, only its speed may differ", NULL},
         {0, "trace", CLI_STRING, &a.trace, "FILE", "write every step's time to FILE, for chrome://tracing or Perfetto",

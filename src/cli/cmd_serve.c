@@ -284,7 +284,7 @@ int cmd_serve(int argc, char **argv) {
          "for one request, waiting included; then it is answered 504 (default: no limit)"},
         {0, "queue", CLI_U32, &a.queue, "N", "requests that may wait (default: the engine's choice)"},
         {0, "connections", CLI_U32, &a.connections, "N", "clients connected at once (default 1024)"},
-        {'b', "backend", CLI_STRING, &a.backend, "NAME", "auto, cpu or ref (default auto)"},
+        {'b', "backend", CLI_STRING, &a.backend, "NAME", "auto, cuda, cpu or ref (default auto)"},
         {'t', "threads", CLI_U32, &a.threads, "N", "compute threads (default: the cores this process may use)"},
         {0, "prefill-chunk", CLI_U32, &a.chunk, "TOKENS", "prompt tokens per step (default: the backend's choice)"},
         {0, "api-key", CLI_STRING, &a.api_key, "KEY",

@@ -17,7 +17,7 @@ int cmd_verify(int argc, char **argv) {
     const char *backend = "auto";
     uint32_t threads = 0;
     const struct cli_option options[] = {
-        {0, "backend", CLI_STRING, &backend, "NAME", "auto, cpu or ref (default auto)", NULL},
+        {0, "backend", CLI_STRING, &backend, "NAME", "auto, cuda, cpu or ref (default auto)", NULL},
         {'t', "threads", CLI_U32, &threads, "N", "CPU threads (default: all allowed)", NULL},
         {0},
     };

@@ -58,6 +58,16 @@ struct truth {
     size_t page_bytes;
 };
 
+/* Whether the machine has what the backend needs; says so if not. */
+static bool runs_here(const struct backend_ops *ops) {
+    sluice_error err = {0};
+    bool runs = ops->probe(&err) == SLUICE_OK;
+    if (!runs) {
+        printf("skipped: backend %s (%s)\n", ops->name, err.text);
+    }
+    return runs;
+}
+
 static float *true_logits(const struct truth *t, uint32_t stream, uint32_t pos) {
     return t->logits + ((size_t)stream * N_TOKENS + pos) * t->m->n_vocab;
 }
@@ -468,6 +478,30 @@ static void test_cpu_walks(void **state) {
     }
 }
 
+#if SLUICE_WITH_CUDA
+static void test_cuda_walks(void **state) {
+    (void)state;
+    if (!runs_here(&backend_cuda_ops)) {
+        return;
+    }
+    uint64_t seed = from_env("SLUICE_SEED", 1);
+    uint32_t rounds = (uint32_t)from_env("SLUICE_ROUNDS", 24);
+    for (uint32_t k = 0; k < 2; k++) {
+        struct model *m = load(model_names[k]);
+        struct truth t;
+        struct walk sum = {0};
+        make_truth(&t, m, &backend_cuda_ops, seed);
+        for (uint32_t i = 0; i < 6; i++) {
+            struct walk w = walk(&t, (const char *[]){NULL, NULL}, (const uint32_t[]){1, 1}, rounds, seed + 100 * i);
+            add_counts(&sum, &w);
+        }
+        check_counts(&sum);
+        free_truth(&t);
+        model_free(m);
+    }
+}
+#endif
+
 static void test_ref_walks(void **state) {
     (void)state;
     uint64_t seed = from_env("SLUICE_SEED", 1);
@@ -553,6 +587,11 @@ static void test_pages_beside_steps(void **state) {
     struct model *m = load(model_names[1]);
     beside_steps(&backend_cpu_ops, m);
     beside_steps(&backend_ref_ops, m);
+#if SLUICE_WITH_CUDA
+    if (runs_here(&backend_cuda_ops)) {
+        beside_steps(&backend_cuda_ops, m);
+    }
+#endif
     model_free(m);
 }
 
@@ -621,6 +660,9 @@ static void test_refusals(void **state) {
     (void)state;
     struct model *m = load(model_names[0]);
     for (const struct backend_ops *const *ops = backend_list(); *ops; ops++) {
+        if (!runs_here(*ops)) {
+            continue;
+        }
         struct truth t = {.m = m, .ops = *ops};
         struct backend *b = open_backend(&t, NULL, 2);
         const struct backend_caps *caps = (*ops)->caps(b);
@@ -640,6 +682,9 @@ static void test_caps(void **state) {
     (void)state;
     struct model *m = load(model_names[0]);
     for (const struct backend_ops *const *ops = backend_list(); *ops; ops++) {
+        if (!runs_here(*ops)) {
+            continue;
+        }
         struct backend_options options = {.n_threads = 2, .n_slots = 3, .n_pages = 7};
         struct backend *b = NULL;
         sluice_error err = {0};
@@ -648,7 +693,7 @@ static void test_caps(void **state) {
         bool f32 = *ops == &backend_ref_ops;
         assert_int_equal(caps->page_bytes,
                          model_page_bytes(m) + (f32 ? KV_PAGE_TOKENS * model_kv_bytes_per_token(m) : 0));
-        assert_string_equal(caps->page_format, f32 ? "ref-1" : "cpu-2");
+        assert_string_equal(caps->page_format, f32 ? "ref-1" : *ops == &backend_cpu_ops ? "cpu-2" : "cuda-1");
         assert_true(caps->kv_bytes >= 7 * caps->page_bytes + 3 * model_conv_state_bytes(m));
         assert_int_equal(caps->step_drafts_max, 0);
         assert_int_equal(caps->steps_ahead, 0);
@@ -667,6 +712,9 @@ static void test_no_memory(void **state) {
     (void)state;
     struct model *m = load(model_names[1]);
     for (const struct backend_ops *const *ops = backend_list(); *ops; ops++) {
+        if (!runs_here(*ops)) {
+            continue;
+        }
         struct backend_options options = {.n_threads = 2, .n_slots = 2, .n_pages = 4, .step_drafts_max = 8};
         sluice_status status = SLUICE_E_NOMEM;
         for (long n = 1; status != SLUICE_OK; n++) {
@@ -689,8 +737,15 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refusals),           cmocka_unit_test(test_caps),      cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_pages_beside_steps), cmocka_unit_test(test_cpu_walks), cmocka_unit_test(test_ref_walks),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_caps),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_pages_beside_steps),
+        cmocka_unit_test(test_cpu_walks),
+        cmocka_unit_test(test_ref_walks),
+#if SLUICE_WITH_CUDA
+        cmocka_unit_test(test_cuda_walks),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,363 @@
+#include "backend/cuda/cuda.h"
+
+#include "base/arena.h"
+#include "base/mem.h"
+#include "base/status.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WORDS_TOKEN = sizeof(struct cuda_token) / 4, WORDS_ROW = sizeof(struct cuda_row) / 4 };
+
+static size_t max_size(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+sluice_status cuda_check(cudaError_t status, const char *what, sluice_error *err) {
+    if (status == cudaSuccess) {
+        return SLUICE_OK;
+    }
+    cudaGetLastError();
+    if (status == cudaErrorMemoryAllocation) {
+        return fail(err, SLUICE_E_NOMEM, "out of memory while %s", what);
+    }
+    return fail(err, SLUICE_E_BACKEND, "the GPU failed while %s: %s", what, cudaGetErrorString(status));
+}
+
+static sluice_status cuda_probe(sluice_error *err) {
+    int n = 0, major = 0, minor = 0;
+    cudaError_t status = cudaGetDeviceCount(&n);
+    if (status != cudaSuccess || n == 0) {
+        cudaGetLastError();
+        return fail(err, SLUICE_E_UNSUPPORTED, "no GPU: %s",
+                    status == cudaSuccess ? "the driver shows no device" : cudaGetErrorString(status));
+    }
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+    if (major < 8) {
+        return fail(err, SLUICE_E_UNSUPPORTED, "no GPU: the device has compute capability %d.%d; 8.0 is needed", major,
+                    minor);
+    }
+    return SLUICE_OK;
+}
+
+static uint64_t cuda_memory(void) {
+    size_t available = 0, all = 0;
+    return cudaMemGetInfo(&available, &all) == cudaSuccess ? available : 0;
+}
+
+/* ---- Opening */
+
+static bool k_quant(const struct cuda_mat *m) {
+    return m->type == CUDA_Q4_K || m->type == CUDA_Q5_K || m->type == CUDA_Q6_K;
+}
+
+/* What the kernels rely on beyond what model_bind checked. */
+static sluice_status check_model(struct cuda *c, sluice_error *err) {
+    const struct model *m = c->m;
+    if (m->n_embd % 16 || m->head_dim % 8 || m->head_dim > 256) {
+        return fail(err, SLUICE_E_UNSUPPORTED,
+                    "the cuda backend needs widths that are multiples of 16 and heads of 8 to 256, not %u and %u; use "
+                    "--backend ref",
+                    m->n_embd, m->head_dim);
+    }
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        const struct model_layer *l = &m->layers[i];
+        if (l->gate.n_rows % 16 || (l->is_attention && (m->n_head / l->n_head_kv) * m->head_dim * 5 > 10000)) {
+            return fail(err, SLUICE_E_UNSUPPORTED,
+                        "layer %u is %u units wide with %u heads per KV head, more than the cuda backend computes; use "
+                        "--backend ref",
+                        i, l->gate.n_rows, l->is_attention ? m->n_head / l->n_head_kv : 0);
+        }
+    }
+    return SLUICE_OK;
+}
+
+/* Whether the decode kernels know all of this model's types and widths. */
+static void choose_paths(struct cuda *c) {
+    const struct model *m = c->m;
+    bool k = true, any_float = false, small = true;
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        const struct cuda_layer *l = &c->layers[i];
+        const struct cuda_mat *mats[] = {&l->wq,       &l->wk,   &l->wv, &l->wo,  &l->in_proj,
+                                         &l->out_proj, &l->gate, &l->up, &l->down};
+        for (size_t j = 0; j < sizeof mats / sizeof mats[0]; j++) {
+            k &= !mats[j]->q || k_quant(mats[j]);
+        }
+        uint32_t vectors = m->layers[i].is_moe ? m->n_expert_used : 1;
+        small = small && l->gate.type == l->up.type && vectors * ((l->down.n_cols + 2047) / 2048) <= 16;
+    }
+    any_float = !k || !k_quant(&c->output);
+    c->floats = any_float;
+    c->fused = !any_float && small && m->n_embd <= 2048 && m->n_embd % 256 == 0 && m->n_head * m->head_dim <= 2048 &&
+               m->head_dim % 16 == 0 && m->n_expert <= 64 && m->n_expert_used <= CUDA_USED_MAX;
+}
+
+/* Everything but weights, in one block; base NULL only counts. */
+static size_t layout(struct cuda *c, char *base) {
+    const struct model *m = c->m;
+    const struct backend_options *o = &c->limits;
+    size_t used = 0, n = o->step_tokens_max, experts = m->n_expert_used ? m->n_expert_used : 1;
+    size_t q_cols = (size_t)m->n_head * m->head_dim, kv_cols = (size_t)m->n_head_kv_max * m->head_dim;
+    size_t kv = (size_t)m->n_attn_layers * o->n_pages * KV_PAGE_TOKENS * kv_cols;
+    c->keys = arena_take(base, &used, kv, sizeof(uint16_t));
+    c->values = arena_take(base, &used, kv, sizeof(uint16_t));
+    c->conv_state = arena_take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
+    c->snapshots = arena_take(base, &used, o->n_pages * model_conv_state_bytes(m), 1);
+    c->caps.kv_bytes = used;
+    size_t columns = (size_t)m->n_conv_layers * step_draft_columns(m, o);
+    c->draft_columns = arena_take(base, &used, columns * m->n_embd, sizeof(float));
+    c->rope_rate = arena_take(base, &used, m->head_dim / 2, sizeof(double));
+    c->words_max = n * WORDS_TOKEN + o->n_slots * WORDS_ROW + o->step_outputs_max + (size_t)o->n_slots * o->n_pages;
+    c->step_words = arena_take(base, &used, c->words_max, 4);
+    c->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
+    c->wide = arena_take(base, &used, n * max_size(3 * (size_t)m->n_embd, q_cols + 2 * kv_cols), sizeof(float));
+    c->mid = arena_take(base, &used, n * max_size(m->n_embd, q_cols), sizeof(float));
+    c->cos_sin = arena_take(base, &used, n * m->head_dim, sizeof(float));
+    size_t hidden = max_size(n * m->n_ff, n * experts * m->n_ff_exp);
+    c->gate = arena_take(base, &used, hidden, sizeof(float));
+    c->up = arena_take(base, &used, max_size(hidden, m->n_expert ? n * experts * m->n_embd : 0), sizeof(float));
+    size_t vectors = max_size(hidden, max_size(n, o->step_outputs_max) * max_size(m->n_embd, q_cols));
+    c->acts.hi = arena_take(base, &used, vectors, 1);
+    c->acts.lo = arena_take(base, &used, vectors, 1);
+    c->acts.scale = arena_take(base, &used, vectors / 256 + 1, sizeof(float));
+    c->acts.sums = arena_take(base, &used, vectors / 32 + 1, sizeof(int32_t));
+    c->acts.f = c->floats ? arena_take(base, &used, vectors, sizeof(float)) : NULL;
+    size_t splits = (o->n_pages * (size_t)KV_PAGE_TOKENS + CUDA_SPLIT - 1) / CUDA_SPLIT;
+    c->pairs = (uint32_t)(splits < CUDA_PAIRS                   ? CUDA_PAIRS
+                          : splits < LIMIT_CONTEXT / CUDA_SPLIT ? splits
+                                                                : LIMIT_CONTEXT / CUDA_SPLIT);
+    size_t most = max_size(n, CUDA_DECODE_ROWS) * splits * 2; /* no more than a step can need */
+    c->pairs = most < c->pairs ? (uint32_t)most : c->pairs;
+    c->part = arena_take(base, &used, (size_t)c->pairs * m->n_head * (m->head_dim + 2), sizeof(float));
+    size_t entries = m->n_expert ? n * experts : 0;
+    c->groups.start = arena_take(base, &used, m->n_expert + 1, 4);
+    c->groups.entry_token = arena_take(base, &used, entries, 4);
+    c->groups.entry_of = arena_take(base, &used, entries, 4);
+    c->groups.tiles = arena_take(base, &used, 2 * (m->n_expert + entries / 64), 4);
+    c->route_part =
+        arena_take(base, &used, CUDA_DECODE_ROWS * (size_t)m->n_expert * (m->n_embd / CUDA_ROUTE_GROUP), sizeof(float));
+    c->route_ids = arena_take(base, &used, m->n_layer * entries, 4);
+    c->chosen = arena_take(base, &used, (size_t)m->n_layer * CUDA_DECODE_ROWS, 4);
+    c->route_gains = arena_take(base, &used, entries, sizeof(float));
+    c->touched = arena_take(base, &used, m->n_layer, 4);
+    c->logits = arena_take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
+    return used;
+}
+
+static sluice_status take_memory(struct cuda *c, sluice_error *err) {
+    const struct model *m = c->m;
+    c->arena_bytes = layout(c, NULL);
+    size_t available = 0, all = 0;
+    cudaMemGetInfo(&available, &all);
+    if (cudaMalloc((void **)&c->arena, c->arena_bytes) != cudaSuccess) {
+        cudaGetLastError();
+        c->arena = NULL;
+        return fail(
+            err, SLUICE_E_NOMEM,
+            "beside the weights the GPU has %.2f GiB free, and KV and work memory need %.2f + %.2f GiB: lower --ctx "
+            "or --slots, or bound the KV cache with --kv-mem",
+            (double)available / 0x1p30, (double)c->caps.kv_bytes / 0x1p30,
+            (double)(c->arena_bytes - c->caps.kv_bytes) / 0x1p30);
+    }
+    layout(c, c->arena);
+    TRY(cuda_check(cudaMemsetAsync(c->arena, 0, c->arena_bytes, c->stream), "clearing memory", err));
+    TRY(cuda_check(cudaMallocHost((void **)&c->host_words, c->words_max * 4), "taking pinned memory", err));
+    TRY(cuda_check(cudaMallocHost((void **)&c->host_touched, m->n_layer * 4), "taking pinned memory", err));
+    TRY(cuda_check(cudaHostAlloc((void **)&c->host_logits,
+                                 (size_t)c->limits.step_outputs_max * m->n_vocab * sizeof(float), cudaHostAllocMapped),
+                   "taking pinned memory for logits", err));
+    TRY(cuda_check(cudaHostGetDevicePointer((void **)&c->host_logits_device, c->host_logits, 0), "mapping logits",
+                   err));
+    double rates[128];
+    for (uint32_t i = 0; i < m->head_dim / 2; i++) {
+        rates[i] = pow((double)m->rope_theta, -2.0 * i / m->head_dim);
+    }
+    TRY(cuda_check(
+        cudaMemcpyAsync(c->rope_rate, rates, m->head_dim / 2 * sizeof rates[0], cudaMemcpyHostToDevice, c->stream),
+        "filling tables", err));
+    return cuda_check(cudaStreamSynchronize(c->stream), "filling tables", err);
+}
+
+static void cuda_close(struct backend *base) {
+    struct cuda *c = (struct cuda *)base;
+    if (c->stream) {
+        cudaStreamSynchronize(c->stream);
+    }
+    cuda_forget_graphs(c);
+    if (c->stream) {
+        cudaStreamDestroy(c->stream);
+    }
+    if (c->pages_stream) {
+        cudaStreamDestroy(c->pages_stream);
+    }
+    cudaFreeHost(c->host_words);
+    cudaFreeHost(c->host_touched);
+    cudaFreeHost(c->host_logits);
+    cudaFree(c->arena);
+    cudaFree(c->weights);
+    pthread_mutex_destroy(&c->pages_mutex);
+    mem_free(c->layers);
+    mem_free(c);
+}
+
+static sluice_status open_parts(struct cuda *c, sluice_error *err) {
+    TRY(cuda_probe(err));
+    TRY(check_model(c, err));
+    c->layers = mem_calloc(c->m->n_layer, sizeof *c->layers);
+    if (!c->layers) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the tables of %u layers", c->m->n_layer);
+    }
+    struct cudaDeviceProp prop;
+    cudaSetDeviceFlags(cudaDeviceScheduleSpin | cudaDeviceMapHost); /* a decode step is shorter than a wake-up */
+    TRY(cuda_check(cudaSetDevice(c->device), "choosing the device", err));
+    TRY(cuda_check(cudaGetDeviceProperties(&prop, c->device), "reading the device's properties", err));
+    c->n_sm = (uint32_t)prop.multiProcessorCount;
+    snprintf(c->caps.device, sizeof c->caps.device, "%.80s, sm_%d%d, %d SMs", prop.name, prop.major, prop.minor,
+             prop.multiProcessorCount);
+    TRY(cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "making a stream", err));
+    TRY(cuda_check(cudaStreamCreateWithFlags(&c->pages_stream, cudaStreamNonBlocking), "making a stream", err));
+    TRY(cuda_check(cuda_matmul_setup(), "preparing kernels", err));
+    TRY(cuda_check(cuda_attend_setup(), "preparing kernels", err));
+    TRY(cuda_check(cuda_decode_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
+    TRY(cuda_upload(c, err));
+    choose_paths(c);
+    return take_memory(c, err);
+}
+
+static sluice_status cuda_open(const struct model *m, const struct backend_options *options, struct backend **out,
+                               sluice_error *err) {
+    struct cuda *c = mem_calloc(1, sizeof *c);
+    if (!c) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the cuda backend");
+    }
+    c->base.ops = &backend_cuda_ops;
+    c->m = m;
+    c->limits = *options;
+    struct backend_options *o = &c->limits;
+    o->step_tokens_max = o->step_tokens_max ? o->step_tokens_max : CUDA_CHUNK;
+    o->step_outputs_max = o->step_outputs_max ? o->step_outputs_max : (o->n_slots ? o->n_slots : 1);
+    pthread_mutex_init(&c->pages_mutex, NULL);
+    sluice_status status = open_parts(c, err);
+    if (status != SLUICE_OK) {
+        cuda_close(&c->base);
+        return status;
+    }
+    c->caps.name = "cuda";
+    c->caps.n_threads = 1;
+    c->caps.step_tokens_max = o->step_tokens_max;
+    c->caps.step_outputs_max = o->step_outputs_max;
+    c->caps.step_drafts_max = o->step_drafts_max;
+    c->caps.page_bytes = model_page_bytes(m);
+    c->caps.page_format = "cuda-1";
+    c->caps.prefill_chunk = o->step_tokens_max;
+    c->caps.weight_bytes = c->weight_bytes;
+    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
+    *out = &c->base;
+    return SLUICE_OK;
+}
+
+static const struct backend_caps *cuda_caps(const struct backend *base) {
+    return &((const struct cuda *)base)->caps;
+}
+
+/* ---- Steps */
+
+/* The step in words: tokens, rows, outputs, page tables; *used of them. Returns whether all rows have one token and output. */
+static bool describe(struct cuda *c, const struct backend_step *step, uint32_t n, size_t *used,
+                     uint32_t *positions_max) {
+    uint32_t *words = c->host_words, at = 0, first_page = 0;
+    struct cuda_token *tokens = (struct cuda_token *)words;
+    struct cuda_row *rows = (struct cuda_row *)(words + (size_t)n * WORDS_TOKEN);
+    uint32_t *outputs = (uint32_t *)(rows + step->n_rows), *pages = outputs + c->n_outputs;
+    bool plain = true;
+    *positions_max = 0;
+    for (uint32_t r = 0; r < step->n_rows; r++) {
+        const struct backend_row *row = &step->rows[r];
+        uint32_t end = row->first_pos + row->n_tokens, n_pages = (end + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+        rows[r] = (struct cuda_row){
+            .slot = row->slot,
+            .first_pos = row->first_pos,
+            .first_token = at,
+            .n_tokens = row->n_tokens,
+            .n_drafts = row->n_drafts,
+            .draft_first = c->drafts.of[row->slot].first,
+            .resume_page = row->resume ? row->pages[row->first_pos / KV_PAGE_TOKENS - 1] : CUDA_NONE,
+            .first_page = first_page,
+        };
+        for (uint32_t t = 0; t < row->n_tokens; t++) {
+            tokens[at++] =
+                (struct cuda_token){.id = (uint32_t)row->tokens[t], .row = r, .pos = row->first_pos + t, .seq = c->seq};
+        }
+        memcpy(pages + first_page, row->pages, n_pages * sizeof *pages);
+        first_page += n_pages;
+        plain = plain && row->n_tokens == 1 && row->n_outputs == 1;
+        *positions_max = end > *positions_max ? end : *positions_max;
+    }
+    step_outputs(step, outputs);
+    *used = (size_t)(pages + first_page - words);
+    /* the same places on the device */
+    c->step = (struct cuda_step){.tokens = (const struct cuda_token *)c->step_words,
+                                 .rows = (const struct cuda_row *)(c->step_words + ((uint32_t *)rows - words)),
+                                 .outputs = c->step_words + (outputs - words),
+                                 .pages = c->step_words + (pages - words),
+                                 .n = n,
+                                 .n_rows = step->n_rows,
+                                 .n_outputs = c->n_outputs};
+    return plain;
+}
+
+static sluice_status cuda_submit(struct backend *base, const struct backend_step *step, sluice_error *err) {
+    struct cuda *c = (struct cuda *)base;
+    uint32_t n, positions_max;
+    size_t used;
+    TRY(step_check(c->m, &c->limits, c->caps.samples, step, &n, &c->n_outputs, err));
+    step_place_drafts(c->m, step, &c->drafts);
+    c->step.n = n;
+    c->counted = false;
+    if (n == 0) {
+        return SLUICE_OK;
+    }
+    c->seq++;
+    bool plain = describe(c, step, n, &used, &positions_max);
+    TRY(cuda_check(cudaMemcpyAsync(c->step_words, c->host_words, used * 4, cudaMemcpyHostToDevice, c->stream),
+                   "sending a step", err));
+    return cuda_forward(c, positions_max, plain, err);
+}
+
+/* Weight bytes of the step: everything once, of the experts those that were touched. */
+static uint64_t step_bytes(const struct cuda *c) {
+    const struct model *m = c->m;
+    if (c->step.n == 0) {
+        return 0;
+    }
+    uint64_t bytes = m->decode_bytes - (c->n_outputs ? 0 : m->output.mat_bytes);
+    for (uint32_t i = 0; i < m->n_layer && c->counted; i++) {
+        const struct model_layer *l = &m->layers[i];
+        uint64_t expert = l->is_moe ? l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes : 0;
+        bytes += expert * c->host_touched[i] - expert * m->n_expert_used;
+    }
+    return bytes;
+}
+
+static sluice_status cuda_wait(struct backend *base, struct backend_output *out, sluice_error *err) {
+    struct cuda *c = (struct cuda *)base;
+    TRY(cuda_check(cudaStreamSynchronize(c->stream), "computing a step", err));
+    *out = (struct backend_output){.logits = c->host_logits, .n_logits = c->n_outputs, .weight_bytes = step_bytes(c)};
+    return SLUICE_OK;
+}
+
+const struct backend_ops backend_cuda_ops = {
+    .name = "cuda",
+    .probe = cuda_probe,
+    .memory = cuda_memory,
+    .open = cuda_open,
+    .close = cuda_close,
+    .caps = cuda_caps,
+    .submit = cuda_submit,
+    .wait = cuda_wait,
+    .rewind = cuda_backend_rewind,
+    .page_save = cuda_page_save,
+    .page_load = cuda_page_load,
+};

@@ -1,0 +1,200 @@
+/*
+ * What the host (C) and the device code (.cu) of the cuda backend share: weights as they lie on the device, a step's
+ * description, and the launchers. All launchers put work on `stream` and return what cudaGetLastError says.
+ *
+ * Weights are repacked once, bit for bit the same numbers in planes that a warp reads in whole 16-byte words. A row is cut
+ * in pieces of 64 weights (two groups A and B of 32); P = n_cols / 64 pieces, S = n_cols / 256 super-blocks. Experts'
+ * matrices follow each other, so that row r of expert e is row e * n_rows + r.
+ *
+ *         q                                 h                         s                              d
+ * Q4_K    [rows][2][P][16] nibbles                                    [rows][S][16] d, dmin, 4 x 24 bits (6-bit sc A, B,
+ *                                                                       m A, B of each piece)
+ * Q5_K    as Q4_K                           [rows][P][8] bit 4        as Q4_K
+ * Q6_K    as Q4_K                           [rows][P][16] bits 4, 5   [rows][P][4] int8 scales       [rows][S] F16, rows padded to 16 bytes
+ * Q8_0    [rows][n_cols] int8                                                                        [rows][n_cols/32] F16
+ * Q4_0    [rows][n_cols/8] words                                                                     [rows][n_cols/32] F16
+ * others  as in the file
+ *
+ * Word j (0..7) of a piece holds weights 4j..4j+3 of A in its low nibbles and of B in its high ones; words 0-3 lie in the
+ * first half plane, 4-7 in the second. Q5_K h: one word per group, bit j of byte k for weight 4j + k. Q6_K h: four words,
+ * A (j 0-3), A (j 4-7), B, B; bits 2f, 2f+1 of byte k for weight 4(j%4 = f) + k, the upper one inverted. Q4_0: nibble i
+ * of a word is weight i of eight.
+ */
+#ifndef CUDA_DEVICE_H
+#define CUDA_DEVICE_H
+
+#include <cuda_runtime_api.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CUDA_NONE         0xffffffffu
+#define CUDA_SPLIT        256u /* KV positions of one attention block: four pages */
+#define CUDA_ROUTE_GROUP  16u  /* channels per partial sum of the router */
+#define CUDA_DECODE_ROWS  8u   /* most rows of one token each that take the decode kernels */
+#define CUDA_USED_MAX     8u   /* experts per token in the decode kernels */
+#define CUDA_DECODE_BLOCK 512u
+
+enum {
+    CUDA_F32 = 0,
+    CUDA_F16 = 1,
+    CUDA_Q4_0 = 2,
+    CUDA_Q8_0 = 8,
+    CUDA_Q4_K = 12,
+    CUDA_Q5_K = 13,
+    CUDA_Q6_K = 14,
+    CUDA_BF16 = 30
+};
+
+struct cuda_mat {
+    const uint8_t *q, *h, *s, *d;
+    uint32_t type, n_cols, n_rows;
+};
+
+struct cuda_token {
+    uint32_t id, row, pos;
+    uint32_t seq; /* the step's number, never that of the one before */
+};
+
+struct cuda_row {
+    uint32_t slot, first_pos, first_token, n_tokens;
+    uint32_t n_drafts, draft_first; /* first column of its run in draft_columns */
+    uint32_t resume_page;           /* whose snapshot it starts from; CUDA_NONE = goes on (or zero at position 0) */
+    uint32_t first_page;            /* into cuda_step.pages */
+};
+
+struct cuda_step {                   /* device pointers */
+    const struct cuda_token *tokens; /* [n] */
+    const struct cuda_row *rows;     /* [n_rows] */
+    const uint32_t *outputs;         /* [n_outputs] tokens whose logits are wanted */
+    const uint32_t *pages;
+    uint32_t n, n_rows, n_outputs;
+};
+
+/* Vectors as K-quant products read them: x = (256 * hi + lo) * scale per 256; sums are of 32 integers. f: x in F32, for
+ * other weights. */
+struct cuda_acts {
+    int8_t *hi, *lo; /* [n][n_cols] */
+    float *scale;    /* [n][n_cols / 256] */
+    int32_t *sums;   /* [n][n_cols / 32] */
+    float *f;        /* [n][n_cols] */
+};
+
+struct cuda_conv {     /* one short convolution's parameters and memory */
+    const float *taps; /* [n_taps][d] */
+    float *state, *snapshots, *drafts;
+    size_t slot_stride, page_stride, draft_stride; /* floats from slot to slot, page to page, column to column */
+    uint32_t n_taps, d;
+};
+
+struct cuda_attn {
+    uint16_t *keys, *values; /* this layer's: [n_pages][n_head_kv][64][dim] F16 */
+    size_t page_stride;
+    const float *q_norm, *k_norm;
+    const float *cos_sin; /* [n][dim] */
+    float *qkv;           /* [n][(n_head + 2 * n_head_kv) * dim] */
+    float *part;          /* [n][n_head][n_splits][dim + 2]: maximum, sum, values */
+    float *out;           /* [n][n_head * dim] */
+    uint32_t n_head, n_head_kv, dim, window, n_splits;
+    float eps, scale;
+};
+
+struct cuda_route {
+    const float *w;    /* [n_expert][d] router */
+    const float *bias; /* [n_expert] or NULL */
+    const float *gain; /* [d] the norm before it */
+    float *part;       /* [n][n_expert][d / CUDA_ROUTE_GROUP] */
+    uint32_t *ids;     /* [n][used] ascending */
+    float *gains;      /* [n][used] */
+    uint32_t *chosen;  /* [n] this layer's: the number of the step whose ids are there, in the decode kernels */
+    uint32_t n_expert, used;
+    float expert_scale, eps;
+};
+
+/* Entries (token, expert) sorted by expert. */
+struct cuda_groups {
+    uint32_t *start;       /* [n_expert + 1] */
+    uint32_t *entry_token; /* [n * used] */
+    uint32_t *entry_of;    /* [n * used] place of token t's k-th expert among the entries */
+    uint32_t *tiles;       /* [n_tiles_max][2] expert, first entry; then CUDA_NONE */
+    uint32_t n_tiles_max;
+};
+
+/* repack.cu: rows of `type` as in a file, at src, become rows [row0, row0 + n) of dst. */
+cudaError_t cuda_repack(const struct cuda_mat *dst, const uint8_t *src, uint64_t row0, uint64_t n, cudaStream_t stream);
+/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them. */
+cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n, float *out,
+                            cudaStream_t stream);
+
+/* layer.cu */
+cudaError_t cuda_angles(const struct cuda_step *step, const double *rates, uint32_t dim, float *cos_sin,
+                        cudaStream_t stream);
+/* Quantises n vectors of n_cols; gain: NULL, or those of a norm over the vector. src: NULL, or which vectors. */
+cudaError_t cuda_quantize(const float *x, const float *gain, float eps, const uint32_t *src, uint32_t n,
+                          uint32_t n_cols, const struct cuda_acts *out, cudaStream_t stream);
+/* y = C * conv(B * x) for all tokens, then the state moves on. */
+cudaError_t cuda_short_conv(const struct cuda_step *step, const struct cuda_conv *conv, const float *bcx, float *y,
+                            cudaStream_t stream);
+cudaError_t cuda_rewind(float *state, const float *column, uint32_t n_layers, size_t state_stride, size_t column_stride,
+                        size_t n, cudaStream_t stream);
+cudaError_t cuda_routing(const struct cuda_route *r, const float *h, uint32_t n, uint32_t d,
+                         const struct cuda_groups *g, cudaStream_t stream);
+/* gate = silu(gate) * up */
+cudaError_t cuda_silu_mul(float *gate, const float *up, size_t n, cudaStream_t stream);
+/* h[t] = fma(gain, y[entry], h[t]) in ascending order of experts */
+cudaError_t cuda_add_experts(const struct cuda_route *r, const struct cuda_groups *g, const float *y, float *h,
+                             uint32_t n, uint32_t d, cudaStream_t stream);
+/* Sum over layers of distinct experts in ids [n_layers][stride]; only the first n * used of each. */
+cudaError_t cuda_count_experts(const uint32_t *ids, uint32_t n_layers, size_t stride, uint32_t n, uint32_t n_expert,
+                               uint32_t *out, cudaStream_t stream);
+
+/* matmul.cu: y[i][row] = w . x[src[i]], i < n; add: y += . With groups, tokens of each expert meet its matrix: x rows are
+ * entry_token (gathered) or the entries themselves, y rows the entries. */
+struct cuda_product {
+    struct cuda_mat w;
+    struct cuda_acts x;
+    float *y;
+    size_t y_stride;
+    uint32_t n;
+    const uint32_t *tiles; /* of cuda_groups, or NULL */
+    const uint32_t *start, *gather;
+    uint32_t n_tiles_max;
+    bool add;
+};
+cudaError_t cuda_matmul(const struct cuda_product *p, cudaStream_t stream);
+
+/* attention.cu */
+cudaError_t cuda_store_kv(const struct cuda_step *step, const struct cuda_attn *a, cudaStream_t stream);
+/* Tokens [first, first + n) of the step; q, k, v are normed, rotated and stored unless `fused`. */
+cudaError_t cuda_attend(const struct cuda_step *step, const struct cuda_attn *a, uint32_t first, uint32_t n, bool fused,
+                        cudaStream_t stream);
+
+/* decode.cu: one token per row, K-quant weights. Each launch may begin before the one before it has ended (programmatic
+ * dependent launch) and fetches weights meanwhile. */
+cudaError_t cuda_decode_in_proj(const struct cuda_step *step, const struct cuda_mat *w, const float *h,
+                                const float *gain, float eps, const struct cuda_conv *conv, float *y,
+                                cudaStream_t stream);
+cudaError_t cuda_decode_qkv(const struct cuda_step *step, const struct cuda_mat w[3], const float *h, const float *gain,
+                            float eps, float *qkv, cudaStream_t stream);
+/* h += w . x; with r: also the router's partial sums of the new h */
+cudaError_t cuda_decode_out(const struct cuda_step *step, const struct cuda_mat *w, const float *x, float *h,
+                            const struct cuda_route *r, cudaStream_t stream);
+/* hidden[n][used][n_rows]; r NULL: dense */
+cudaError_t cuda_decode_gate_up(const struct cuda_step *step, const struct cuda_mat *gate, const struct cuda_mat *up,
+                                const float *h, const float *gain, float eps, const struct cuda_route *r, float *hidden,
+                                uint32_t n_sm, cudaStream_t stream);
+cudaError_t cuda_decode_down(const struct cuda_step *step, const struct cuda_mat *down, const float *hidden, float *h,
+                             const struct cuda_route *r, cudaStream_t stream);
+cudaError_t cuda_decode_head(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
+                             float eps, float *logits, uint32_t n_sm, cudaStream_t stream);
+cudaError_t cuda_decode_setup(int shared_max); /* raises the kernels' limits of shared memory, once */
+cudaError_t cuda_matmul_setup(void);
+cudaError_t cuda_attend_setup(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,281 @@
+/*
+ * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu), captured once per
+ * number of rows and power of two of attention splits; all others launch the kernels for any number of tokens. Both give
+ * the same bits.
+ */
+#include "backend/cuda/cuda.h"
+
+#include "base/status.h"
+
+#include <math.h>
+
+#define LAUNCH(call) TRY(cuda_check((call), "computing a step", err))
+
+static struct cuda_conv conv_of(const struct cuda *c, uint32_t layer) {
+    const struct model *m = c->m;
+    uint32_t index = m->layers[layer].conv_index;
+    size_t columns = (size_t)(m->conv_taps - 1) * m->n_embd, all = columns * m->n_conv_layers;
+    return (struct cuda_conv){
+        .taps = c->layers[layer].conv,
+        .state = c->conv_state + index * columns,
+        .snapshots = c->snapshots + index * columns,
+        .drafts = c->draft_columns + (size_t)index * step_draft_columns(m, &c->limits) * m->n_embd,
+        .slot_stride = all,
+        .page_stride = all,
+        .draft_stride = m->n_embd,
+        .n_taps = m->conv_taps,
+        .d = m->n_embd,
+    };
+}
+
+static struct cuda_attn attn_of(const struct cuda *c, uint32_t layer, uint32_t n_splits) {
+    const struct model *m = c->m;
+    const struct model_layer *l = &m->layers[layer];
+    size_t page = (size_t)m->n_head_kv_max * KV_PAGE_TOKENS * m->head_dim, at = page * c->limits.n_pages * l->kv_index;
+    return (struct cuda_attn){
+        .keys = c->keys + at,
+        .values = c->values + at,
+        .page_stride = page,
+        .q_norm = c->layers[layer].q_norm,
+        .k_norm = c->layers[layer].k_norm,
+        .cos_sin = c->cos_sin,
+        .qkv = c->wide,
+        .part = c->part,
+        .out = c->mid,
+        .n_head = m->n_head,
+        .n_head_kv = l->n_head_kv,
+        .dim = m->head_dim,
+        .window = m->window,
+        .n_splits = n_splits,
+        .eps = m->norm_eps,
+        .scale = 1.0f / sqrtf((float)m->head_dim),
+    };
+}
+
+static struct cuda_route route_of(const struct cuda *c, uint32_t layer) {
+    const struct model *m = c->m;
+    return (struct cuda_route){
+        .w = c->layers[layer].router,
+        .bias = c->layers[layer].bias,
+        .gain = c->layers[layer].ffn_norm,
+        .part = c->route_part,
+        .ids = c->route_ids + (size_t)layer * c->limits.step_tokens_max * m->n_expert_used,
+        .gains = c->route_gains,
+        .chosen = c->chosen + (size_t)layer * CUDA_DECODE_ROWS,
+        .n_expert = m->n_expert,
+        .used = m->n_expert_used,
+        .expert_scale = m->expert_scale,
+        .eps = m->norm_eps,
+    };
+}
+
+static sluice_status start_tokens(struct cuda *c, sluice_error *err) {
+    LAUNCH(cuda_dequantize(&c->tok_embd, &c->step.tokens[0].id, sizeof(struct cuda_token) / 4, c->step.n, c->h,
+                           c->stream));
+    if (c->m->n_attn_layers) {
+        LAUNCH(cuda_angles(&c->step, c->rope_rate, c->m->head_dim, c->cos_sin, c->stream));
+    }
+    return SLUICE_OK;
+}
+
+/* Distinct experts of the step to the host: what it read of the weights. */
+static sluice_status count_experts(struct cuda *c, sluice_error *err) {
+    const struct model *m = c->m;
+    size_t stride = (size_t)c->limits.step_tokens_max * m->n_expert_used;
+    uint32_t first = m->n_dense < m->n_layer ? m->n_dense : m->n_layer;
+    LAUNCH(cuda_count_experts(c->route_ids + first * stride, m->n_layer - first, stride, c->step.n * m->n_expert_used,
+                              m->n_expert, c->touched + first, c->stream));
+    return cuda_check(cudaMemcpyAsync(c->host_touched, c->touched, m->n_layer * sizeof *c->touched,
+                                      cudaMemcpyDeviceToHost, c->stream),
+                      "computing a step", err);
+}
+
+/* ---- Any number of tokens */
+
+static sluice_status quantize(struct cuda *c, const float *x, const float *gain, const uint32_t *src, uint32_t n,
+                              uint32_t n_cols, sluice_error *err) {
+    LAUNCH(cuda_quantize(x, gain, c->m->norm_eps, src, n, n_cols, &c->acts, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status product(struct cuda *c, const struct cuda_mat *w, uint32_t n, float *y, size_t y_stride, bool add,
+                             sluice_error *err) {
+    struct cuda_product p = {.w = *w, .x = c->acts, .y = y, .y_stride = y_stride, .n = n, .add = add};
+    LAUNCH(cuda_matmul(&p, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status experts(struct cuda *c, const struct cuda_mat *w, bool gather, float *y, sluice_error *err) {
+    struct cuda_product p = {.w = *w,
+                             .x = c->acts,
+                             .y = y,
+                             .y_stride = w->n_rows,
+                             .tiles = c->groups.tiles,
+                             .start = c->groups.start,
+                             .gather = gather ? c->groups.entry_token : NULL,
+                             .n_tiles_max = c->groups.n_tiles_max};
+    LAUNCH(cuda_matmul(&p, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status attention(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
+    const struct cuda_layer *l = &c->layers[layer];
+    uint32_t n = c->step.n, stride = l->wq.n_rows + l->wk.n_rows + l->wv.n_rows;
+    TRY(quantize(c, c->h, l->attn_norm, NULL, n, c->m->n_embd, err));
+    TRY(product(c, &l->wq, n, c->wide, stride, false, err));
+    TRY(product(c, &l->wk, n, c->wide + l->wq.n_rows, stride, false, err));
+    TRY(product(c, &l->wv, n, c->wide + l->wq.n_rows + l->wk.n_rows, stride, false, err));
+    struct cuda_attn a = attn_of(c, layer, n_splits);
+    LAUNCH(cuda_store_kv(&c->step, &a, c->stream));
+    uint32_t at_once = c->pairs / n_splits;
+    for (uint32_t t = 0; t < n; t += at_once) {
+        LAUNCH(cuda_attend(&c->step, &a, t, n - t < at_once ? n - t : at_once, false, c->stream));
+    }
+    TRY(quantize(c, c->mid, NULL, NULL, n, l->wo.n_cols, err));
+    return product(c, &l->wo, n, c->h, c->m->n_embd, true, err);
+}
+
+static sluice_status short_conv(struct cuda *c, uint32_t layer, sluice_error *err) {
+    const struct cuda_layer *l = &c->layers[layer];
+    uint32_t n = c->step.n, d = c->m->n_embd;
+    struct cuda_conv conv = conv_of(c, layer);
+    TRY(quantize(c, c->h, l->attn_norm, NULL, n, d, err));
+    TRY(product(c, &l->in_proj, n, c->wide, 3 * (size_t)d, false, err));
+    LAUNCH(cuda_short_conv(&c->step, &conv, c->wide, c->mid, c->stream));
+    TRY(quantize(c, c->mid, NULL, NULL, n, d, err));
+    return product(c, &l->out_proj, n, c->h, d, true, err);
+}
+
+static sluice_status dense_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
+    const struct cuda_layer *l = &c->layers[layer];
+    uint32_t n = c->step.n, d = c->m->n_embd, ff = l->gate.n_rows;
+    TRY(quantize(c, c->h, l->ffn_norm, NULL, n, d, err));
+    TRY(product(c, &l->gate, n, c->gate, ff, false, err));
+    TRY(product(c, &l->up, n, c->up, ff, false, err));
+    LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)n * ff, c->stream));
+    TRY(quantize(c, c->gate, NULL, NULL, n, ff, err));
+    return product(c, &l->down, n, c->h, d, true, err);
+}
+
+static sluice_status moe_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
+    const struct cuda_layer *l = &c->layers[layer];
+    uint32_t n = c->step.n, d = c->m->n_embd, ff = l->gate.n_rows, entries = n * c->m->n_expert_used;
+    struct cuda_route r = route_of(c, layer);
+    c->groups.n_tiles_max = c->m->n_expert + entries / 64;
+    if (c->groups.n_tiles_max > entries) {
+        c->groups.n_tiles_max = entries;
+    }
+    LAUNCH(cuda_routing(&r, c->h, n, d, &c->groups, c->stream));
+    TRY(quantize(c, c->h, l->ffn_norm, NULL, n, d, err));
+    TRY(experts(c, &l->gate, true, c->gate, err));
+    TRY(experts(c, &l->up, true, c->up, err));
+    LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)entries * ff, c->stream));
+    TRY(quantize(c, c->gate, NULL, NULL, entries, ff, err));
+    TRY(experts(c, &l->down, false, c->up, err));
+    LAUNCH(cuda_add_experts(&r, &c->groups, c->up, c->h, n, d, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error *err) {
+    const struct model *m = c->m;
+    TRY(start_tokens(c, err));
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        TRY(m->layers[i].is_attention ? attention(c, i, n_splits, err) : short_conv(c, i, err));
+        TRY(m->layers[i].is_moe ? moe_ffn(c, i, err) : dense_ffn(c, i, err));
+    }
+    if (c->n_outputs) {
+        TRY(quantize(c, c->h, c->output_norm, c->step.outputs, c->n_outputs, m->n_embd, err));
+        TRY(product(c, &c->output, c->n_outputs, c->logits, m->n_vocab, false, err));
+        LAUNCH(cudaMemcpyAsync(c->host_logits, c->logits, (size_t)c->n_outputs * m->n_vocab * sizeof(float),
+                               cudaMemcpyDeviceToHost, c->stream));
+    }
+    if (m->n_expert) {
+        TRY(count_experts(c, err));
+    }
+    return SLUICE_OK;
+}
+
+/* ---- One token per row */
+
+static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
+    const struct model *m = c->m;
+    const struct cuda_layer *l = &c->layers[layer];
+    bool moe = m->layers[layer].is_moe;
+    struct cuda_route route = moe ? route_of(c, layer) : (struct cuda_route){0}, *r = moe ? &route : NULL;
+    const struct cuda_step *s = &c->step;
+    if (m->layers[layer].is_attention) {
+        struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
+        struct cuda_attn a = attn_of(c, layer, n_splits);
+        LAUNCH(cuda_decode_qkv(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
+        LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
+        LAUNCH(cuda_decode_out(s, &l->wo, c->mid, c->h, r, c->stream));
+    } else {
+        struct cuda_conv conv = conv_of(c, layer);
+        LAUNCH(cuda_decode_in_proj(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv, c->mid, c->stream));
+        LAUNCH(cuda_decode_out(s, &l->out_proj, c->mid, c->h, r, c->stream));
+    }
+    LAUNCH(cuda_decode_gate_up(s, &l->gate, &l->up, c->h, l->ffn_norm, m->norm_eps, r, c->gate, c->n_sm, c->stream));
+    LAUNCH(cuda_decode_down(s, &l->down, c->gate, c->h, r, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_error *err) {
+    const struct model *m = c->m;
+    TRY(start_tokens(c, err));
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        TRY(decode_layer(c, i, n_splits, err));
+    }
+    LAUNCH(cuda_decode_head(&c->step, &c->output, c->h, c->output_norm, m->norm_eps, c->host_logits_device, c->n_sm,
+                            c->stream));
+    return m->n_expert && c->step.n > 1 ? count_experts(c, err) : SLUICE_OK;
+}
+
+static sluice_status capture(struct cuda *c, uint32_t n_splits, cudaGraphExec_t *out, sluice_error *err) {
+    cudaGraph_t graph = NULL;
+    LAUNCH(cudaStreamBeginCapture(c->stream, cudaStreamCaptureModeThreadLocal));
+    sluice_status status = forward_decode(c, n_splits, err);
+    cudaError_t ended = cudaStreamEndCapture(c->stream, &graph);
+    if (status == SLUICE_OK) {
+        status = cuda_check(ended, "recording a step", err);
+    }
+    if (status == SLUICE_OK) {
+        status = cuda_check(cudaGraphInstantiate(out, graph, 0), "recording a step", err);
+    }
+    if (graph) {
+        cudaGraphDestroy(graph);
+    }
+    return status;
+}
+
+void cuda_forget_graphs(struct cuda *c) {
+    for (uint32_t n = 0; n <= CUDA_DECODE_ROWS; n++) {
+        for (uint32_t b = 0; b < CUDA_BUCKETS; b++) {
+            if (c->graphs[n][b]) {
+                cudaGraphExecDestroy(c->graphs[n][b]);
+                c->graphs[n][b] = NULL;
+            }
+        }
+    }
+}
+
+sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err) {
+    uint32_t n_splits = (positions_max + CUDA_SPLIT - 1) / CUDA_SPLIT, bucket = 0;
+    while (1u << bucket < n_splits) {
+        bucket++;
+    }
+    if (c->fused && plain && c->step.n <= CUDA_DECODE_ROWS && bucket < CUDA_BUCKETS &&
+        (uint64_t)c->step.n << bucket <= c->pairs) {
+        cudaGraphExec_t *graph = &c->graphs[c->step.n][bucket];
+        if (!*graph) {
+            TRY(capture(c, 1u << bucket, graph, err));
+        }
+        c->counted = c->m->n_expert && c->step.n > 1;
+        return cuda_check(cudaGraphLaunch(*graph, c->stream), "computing a step", err);
+    }
+    if (n_splits > c->pairs) {
+        return fail(err, SLUICE_E_LIMIT, "a row ends at position %u, beyond the %u that the cuda backend attends to",
+                    positions_max, c->pairs * CUDA_SPLIT);
+    }
+    c->counted = c->m->n_expert > 0;
+    return forward_any(c, n_splits, err);
+}
