@@ -79,10 +79,16 @@ AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx51
 AMX := $(if $(X86),$(if $(shell echo | $(CC) -mamx-tile -mamx-int8 -E - >/dev/null 2>&1 && echo y),$(AVX512) -mamx-tile -mamx-int8))
 isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))$(if $(filter %_amx,$1),$(AMX))
 
-build-engine/%.o: src/%.c $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
+# Changes with the flags, so that objects of a build with CUDA are not linked into one without.
+build-engine/flags: FORCE
+	@mkdir -p build-engine
+	@echo "$(ENGINE_CFLAGS) $(NVCC_FLAGS)" | cmp -s - $@ || echo "$(ENGINE_CFLAGS) $(NVCC_FLAGS)" >$@
+FORCE:
+
+build-engine/%.o: src/%.c build-engine/flags $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
 	@mkdir -p $(dir $@)
 	@$(CC) $(ENGINE_CFLAGS) $(call isa,$*) -c $< -o $@
-build-engine/%.cu.o: src/%.cu Makefile $(wildcard src/backend/cuda/*.h src/backend/cuda/*.cuh)
+build-engine/%.cu.o: src/%.cu build-engine/flags $(wildcard src/backend/cuda/*.h src/backend/cuda/*.cuh)
 	@mkdir -p $(dir $@)
 	@$(NVCC) $(NVCC_FLAGS) -c $< -o $@
 build-engine/sluice: $(ENGINE_OBJ)
