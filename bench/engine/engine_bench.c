@@ -3,7 +3,7 @@
  *
  *   engine_bench turn  -m MODEL [-p 4000] [-r 5]         time to the first token of a chat's second turn, with the prefix
  *                                                        cache and without
- *   engine_bench draft -m MODEL [-n 256] [-r 5]          decode with drafts against without, on given answers in which a
+ *   engine_bench draft -m MODEL [-n 256] [-r 5] [-t K]   decode with drafts against without, on given answers in which a
  *                                                        guess holds with a stated chance
  *
  * Everything is interleaved, so that a noisy machine touches both sides alike; each ratio comes with its range. Tokens are
@@ -145,7 +145,8 @@ static void make_answer(const int32_t *prompt, uint32_t n_prompt, uint32_t n_voc
     }
 }
 
-static void bench_draft(sluice_model *model, sluice_engine *engine, uint32_t n, int runs) {
+/* only: the number of one text, from 1; 0 = all. */
+static void bench_draft(sluice_model *model, sluice_engine *engine, uint32_t n, int runs, size_t only) {
     static const struct {
         const char *name;
         double hold, free_share;
@@ -160,6 +161,9 @@ static void bench_draft(sluice_model *model, sluice_engine *engine, uint32_t n, 
     uint32_t n_prompt = 2 * n + 64;
     int32_t *tokens = malloc(TOKENS_MAX * sizeof *tokens), *answer = malloc(TOKENS_MAX * sizeof *answer);
     for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++) {
+        if (only > 0 && t + 1 != only) {
+            continue;
+        }
         double ratio[RUNS_MAX], plain[RUNS_MAX], drafted[RUNS_MAX];
         uint32_t guessed = 0, held = 0;
         for (int run = 0; run < runs; run++) {
@@ -196,7 +200,7 @@ static void bench_draft(sluice_model *model, sluice_engine *engine, uint32_t n, 
 int main(int argc, char **argv) {
     const char *path = NULL;
     uint32_t n_prompt = 4000, n = 256;
-    int runs = 5;
+    int runs = 5, text = 0;
     for (int i = 2; i + 1 < argc; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "-m") == 0) {
@@ -207,12 +211,14 @@ int main(int argc, char **argv) {
             n = (uint32_t)atoi(value);
         } else if (strcmp(argv[i], "-r") == 0) {
             runs = atoi(value);
+        } else if (strcmp(argv[i], "-t") == 0) {
+            text = atoi(value);
         }
     }
     bool turn = argc > 1 && strcmp(argv[1], "turn") == 0;
     if ((!turn && (argc < 2 || strcmp(argv[1], "draft") != 0)) || runs < 1 || runs > RUNS_MAX || n < 16 || n > 4096 ||
-        n_prompt < 64 || n_prompt > 100000) {
-        fprintf(stderr, "usage: engine_bench turn|draft [-m MODEL] [-p PROMPT] [-n ANSWER] [-r RUNS]\n");
+        n_prompt < 64 || n_prompt > 100000 || text < 0) {
+        fprintf(stderr, "usage: engine_bench turn|draft [-m MODEL] [-p PROMPT] [-n ANSWER] [-r RUNS] [-t TEXT]\n");
         return 2;
     }
     sluice_error err = {0};
@@ -222,7 +228,7 @@ int main(int argc, char **argv) {
     sluice_engine_options o = sluice_engine_options_default();
     o.n_slots = 1;
     check(sluice_engine_create(model, &o, &engine, &err), &err);
-    turn ? bench_turn(model, engine, n_prompt, runs) : bench_draft(model, engine, n, runs);
+    turn ? bench_turn(model, engine, n_prompt, runs) : bench_draft(model, engine, n, runs, (size_t)text);
     sluice_engine_free(engine);
     sluice_model_free(model);
     return 0;
