@@ -3,24 +3,14 @@
 
 #if defined(__AMX_INT8__)
 #include "backend/cpu/kernels.h"
-
-#include <immintrin.h>
+#include "backend/cpu/tiles.h"
 
 static bool usable_amx(void) {
     return kernels_by_name("amx") != NULL; /* asks the system for the tiles as well */
 }
 
 static uint64_t int8_amx(uint64_t rounds) {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config __attribute__((aligned(64))) = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.bytes[i] = 64;
-        config.rows[i] = 16;
-    }
-    _tile_loadconfig(&config);
+    tiles_configure();
     for (uint64_t r = 0; r < rounds; r++) {
         _tile_dpbssd(0, 4, 6);
         _tile_dpbssd(1, 4, 7);

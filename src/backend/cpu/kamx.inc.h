@@ -7,6 +7,8 @@
  * row-major operand, made in the first-level cache just before use; activations come packed.
  */
 
+#include "backend/cpu/tiles.h"
+
 enum { AMX_TILE = 1024, AMX_PLANES = 2, AMX_SUMS = 3, AMX_STEPS = QK / 64 };
 
 /* scale * quant of 4-bit quants, in planes: a shuffle each instead of a product and two packings */
@@ -37,19 +39,6 @@ VEC struct amx_panel amx_panel_at(void *scratch) {
     p.acc = p.d + PANEL;
     p.mins = p.acc + (size_t)KERNELS_PASS * PANEL;
     return p;
-}
-
-static void amx_configure(void) {
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t bytes[16];
-        uint8_t rows[16];
-    } config __attribute__((aligned(64))) = {.palette = 1};
-    for (int i = 0; i < 8; i++) {
-        config.bytes[i] = 64;
-        config.rows[i] = 16;
-    }
-    _tile_loadconfig(&config);
 }
 
 /* ---- Unpacking one row of a block into its planes; at: the row in the first tile ---- */
@@ -331,7 +320,7 @@ VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratc
     const uint32_t n_packs = (n + 15) / 16;
     const size_t pack_bytes = kernels_pack_bytes(m->n_cols);
     const uint8_t *packs = m->packs + i0 / 16 * pack_bytes;
-    amx_configure();
+    tiles_configure();
     for (uint32_t row = row0; row < row1; row += PANEL) {
         uint32_t rows = row1 - row < PANEL ? row1 - row : PANEL;
         memset(pn.acc, 0, (size_t)n_packs * 16 * PANEL * sizeof(float));
