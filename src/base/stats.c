@@ -99,6 +99,28 @@ bool stats_bootstrap_median(const double *x, size_t n, double level, uint64_t se
     return true;
 }
 
+double stats_order_interval(const double *sorted, size_t n, double level, double interval[2]) {
+    if (n == 0) {
+        return 0;
+    }
+    double below = 0; /* P(Binomial(n, 1/2) <= k) */
+    double log_term = -(double)n * log(2);
+    size_t best = 0;
+    double coverage = 1 - 2 * exp(log_term);
+    for (size_t k = 0; 2 * k + 1 < n; k++) {
+        below += exp(log_term);
+        if (1 - 2 * below < level) {
+            break;
+        }
+        best = k;
+        coverage = 1 - 2 * below;
+        log_term += log((double)(n - k) / (double)(k + 1));
+    }
+    interval[0] = sorted[best];
+    interval[1] = sorted[n - 1 - best];
+    return coverage > 0 ? coverage : 0;
+}
+
 bool stats_summarise(const double *x, size_t n, struct stats_summary *out) {
     *out = (struct stats_summary){.n = n};
     if (n == 0) {
@@ -120,6 +142,8 @@ bool stats_summarise(const double *x, size_t n, struct stats_summary *out) {
         /* from the sorted copy, so that the order in which samples came cannot change the interval */
         ok = stats_bootstrap_median(sorted, n, 0.95, STATS_DEFAULT_SEED, out->ci95);
         out->has_ci = ok;
+        out->level = stats_order_interval(sorted, n, 0.95, out->interval);
+        out->has_interval = true;
     }
     mem_free(sorted);
     return ok;

@@ -16,6 +16,8 @@ struct stats_summary {
     double median, mean, sd, min, max; /* sd: of the sample (n - 1); 0 for one value. All 0 when n is 0 */
     bool has_ci;
     double ci95[2]; /* bootstrap interval of the median */
+    bool has_interval;
+    double interval[2], level; /* order-statistic interval of the median and the coverage that it has at least */
 };
 
 double stats_mean(const double *x, size_t n);
@@ -31,7 +33,12 @@ bool stats_median(const double *x, size_t n, double *out);
 /* Percentile bootstrap of the median at the given level (0.95): resamples with replacement, seeded. */
 bool stats_bootstrap_median(const double *x, size_t n, double level, uint64_t seed, double ci[2]);
 
-/* All of the above; the interval only from STATS_CI_MIN_N values on. false when memory is out. */
+/* Order-statistic interval of the median of n sorted values (David & Nagaraja, Order Statistics, section 7.1): the narrowest
+ * symmetric pair x[k], x[n-1-k] that covers the median of any continuous distribution with a chance of at least `level`;
+ * min and max where no pair does. Returns the coverage it really has, 1 - 2 P(Binomial(n, 1/2) <= k); 0 when n is 0. */
+double stats_order_interval(const double *sorted, size_t n, double level, double interval[2]);
+
+/* All of the above; the intervals only from STATS_CI_MIN_N values on. false when memory is out. */
 bool stats_summarise(const double *x, size_t n, struct stats_summary *out);
 
 #endif

@@ -83,6 +83,36 @@ static void test_bootstrap_coverage(void **state) {
     assert_in_range(hits, 178, 199);
 }
 
+/* Levels from the binomial distribution, by hand: n = 5: 1 - 2/32; n = 6: 1 - 2/64; n = 10, second values: 1 - 22/1024. */
+static void test_order_interval(void **state) {
+    (void)state;
+    double x[64];
+    double in[2];
+    for (int i = 0; i < 64; i++) {
+        x[i] = i;
+    }
+    assert_true(stats_order_interval(x, 0, 0.95, in) == 0);
+    assert_true(fabs(stats_order_interval(x, 5, 0.95, in) - 0.9375) < 1e-12 && in[0] == 0 && in[1] == 4);
+    assert_true(fabs(stats_order_interval(x, 6, 0.95, in) - 0.96875) < 1e-12 && in[0] == 0 && in[1] == 5);
+    assert_true(fabs(stats_order_interval(x, 10, 0.95, in) - (1 - 22.0 / 1024)) < 1e-12 && in[0] == 1 && in[1] == 8);
+    assert_true(stats_order_interval(x, 1, 0.95, in) == 0 && in[0] == 0 && in[1] == 0);
+    /* coverage of the true median, n = 9 normal-ish values, 4000 draws: at least the stated level */
+    uint64_t state64 = 7;
+    int covered = 0;
+    double level = 0;
+    for (int r = 0; r < 4000; r++) {
+        double y[9];
+        for (int i = 0; i < 9; i++) {
+            state64 = state64 * 6364136223846793005u + 1442695040888963407u;
+            y[i] = (double)(state64 >> 11) / 9007199254740992.0;
+        }
+        stats_sort(y, 9);
+        level = stats_order_interval(y, 9, 0.95, in);
+        covered += in[0] <= 0.5 && 0.5 <= in[1];
+    }
+    assert_true(covered > (level - 0.012) * 4000 && covered < (level + 0.012) * 4000);
+}
+
 static void test_summary(void **state) {
     (void)state;
     const double x[] = {9, 7, 5, 3, 1, 11};
@@ -122,7 +152,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_moments),         cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_bootstrap_exact), cmocka_unit_test(test_bootstrap_coverage),
-        cmocka_unit_test(test_summary),         cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_order_interval),  cmocka_unit_test(test_summary),
+        cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
