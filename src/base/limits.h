@@ -42,6 +42,13 @@
 #define LIMIT_ANSWERS         64u /* prompts times n */
 #define LIMIT_CONNECTIONS     1024u
 
+/* Records */
+#define LIMIT_RECORD_LINE       (8u << 20)   /* bytes of a line without its newline */
+#define LIMIT_RECORD_BYTES      (512u << 20) /* of a file */
+#define LIMIT_RECORD_LINES      (1u << 20)
+#define LIMIT_RECORD_VALUES     (1u << 20) /* JSON values of a line: a trace of an hour at 10 Hz has 20 series */
+#define LIMIT_RECORD_VALUES_ALL (1u << 24) /* of a file: up to 100 bytes each in memory */
+
 #define KV_PAGE_TOKENS 64u /* positions per KV page (design section 3) */
 
 #endif
