@@ -25,6 +25,7 @@ static const struct entry commands[] = {
     {"quantize", cmd_quantize, "convert a GGUF to another type"},
     {"synth", cmd_synth, "write a model of a published shape with random weights"},
     {"logits", cmd_logits, "raw logits for given token ids"},
+    {"kld", cmd_kld, "how true a backend is to the model"},
 #if SLUICE_WITH_TEXT
     {"tokenize", cmd_tokenize, "text to token ids"},
     {"verify", cmd_verify, "check a downloaded LFM2-8B-A1B against its published figures"},
