@@ -1,14 +1,18 @@
 #include "bench/child.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/status.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -58,7 +62,25 @@ static const char *last_line(char *text) {
     return n ? (line ? line + 1 : text) : "no output";
 }
 
-static sluice_status wait_ready(struct child *c, const atomic_bool *stop, char *url, size_t cap, sluice_error *err) {
+/* One HTTP request by hand, with a short patience: a server that is not up yet is the usual case, not an error. */
+static bool answers_200(uint16_t port, const char *path) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct timeval patience = {.tv_sec = 2};
+    char text[256];
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int n = snprintf(text, sizeof text, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", path);
+    bool ok = s >= 0 && setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0 &&
+              connect(s, (const struct sockaddr *)&a, sizeof a) == 0 && send(s, text, (size_t)n, MSG_NOSIGNAL) == n &&
+              recv(s, text, 12, MSG_WAITALL) == 12 && memcmp(text + 8, " 200", 4) == 0;
+    if (s >= 0) {
+        close(s);
+    }
+    return ok;
+}
+
+/* port 0: the child says where it listens. */
+static sluice_status wait_ready(struct child *c, uint16_t port, const atomic_bool *stop, char *url, size_t cap,
+                                sluice_error *err) {
     uint64_t start = clock_ns();
     char text[OUTPUT_MAX];
     for (;;) {
@@ -69,7 +91,7 @@ static sluice_status wait_ready(struct child *c, const atomic_bool *stop, char *
             c->pid = -1;
             return fail(err, SLUICE_E_IO, "the server did not start: %.300s", last_line(text));
         }
-        if (find_url(text, url, cap)) {
+        if (port == 0 ? find_url(text, url, cap) : answers_200(port, "/health") || answers_200(port, "/v1/models")) {
             return SLUICE_OK;
         }
         if (stop && atomic_load(stop)) {
@@ -100,8 +122,8 @@ static void run_child(char *const argv[], int output, pid_t parent) {
     _exit(127);
 }
 
-sluice_status child_start(char *const argv[], const atomic_bool *stop, struct child **out, char *url, size_t cap,
-                          sluice_error *err) {
+static sluice_status start(char *const argv[], uint16_t port, const atomic_bool *stop, struct child **out, char *url,
+                           size_t cap, sluice_error *err) {
     struct child *c = mem_calloc(1, sizeof *c);
     if (!c) {
         return fail(err, SLUICE_E_NOMEM, "no memory to start a server");
@@ -116,7 +138,7 @@ sluice_status child_start(char *const argv[], const atomic_bool *stop, struct ch
     if (c->pid < 0) {
         status = fail(err, SLUICE_E_IO, "no server could be started: %s", strerror(errno));
     } else {
-        status = wait_ready(c, stop, url, cap, err);
+        status = wait_ready(c, port, stop, url, cap, err);
     }
     if (status != SLUICE_OK) {
         child_stop(c);
@@ -124,6 +146,60 @@ sluice_status child_start(char *const argv[], const atomic_bool *stop, struct ch
     }
     *out = c;
     return SLUICE_OK;
+}
+
+sluice_status child_start(char *const argv[], const atomic_bool *stop, struct child **out, char *url, size_t cap,
+                          sluice_error *err) {
+    return start(argv, 0, stop, out, url, cap, err);
+}
+
+/* A port that was free a moment ago; 0 when the system gives none. */
+static uint16_t free_port(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    int s = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok =
+        s >= 0 && bind(s, (const struct sockaddr *)&a, sizeof a) == 0 && getsockname(s, (struct sockaddr *)&a, &n) == 0;
+    if (s >= 0) {
+        close(s);
+    }
+    return ok ? ntohs(a.sin_port) : 0;
+}
+
+sluice_status child_start_command(const char *command, const atomic_bool *stop, struct child **out, char *url,
+                                  size_t cap, sluice_error *err) {
+    static const char mark[] = "{port}";
+    struct buf line = {0};
+    uint16_t port = 0;
+    if (strstr(command, mark)) {
+        port = free_port();
+        if (port == 0) {
+            return fail(err, SLUICE_E_IO, "the system gives no free port for \"%.200s\"", command);
+        }
+        snprintf(url, cap, "http://127.0.0.1:%u", port);
+    }
+    buf_puts(&line, "exec "); /* so that the process we know is the server and not a shell */
+    for (const char *at = command;;) {
+        const char *next = strstr(at, mark);
+        buf_append(&line, at, next ? (size_t)(next - at) : strlen(at));
+        if (!next) {
+            break;
+        }
+        buf_printf(&line, "%u", port);
+        at = next + strlen(mark);
+    }
+    if (line.failed) {
+        buf_free(&line);
+        return fail(err, SLUICE_E_NOMEM, "no memory to start a server");
+    }
+    char *const argv[] = {(char *)"/bin/sh", (char *)"-c", line.data, NULL};
+    sluice_status status = start(argv, port, stop, out, url, cap, err);
+    buf_free(&line);
+    return status;
+}
+
+int child_pid(const struct child *c) {
+    return c->pid > 0 ? (int)c->pid : -1;
 }
 
 void child_stop(struct child *c) {

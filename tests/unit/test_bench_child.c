@@ -53,10 +53,38 @@ static void test_failures(void **state) {
     child_stop(NULL);
 }
 
+/* Ready is what answers, not what prints; a command that ends is reported with its last words. */
+static void test_command(void **state) {
+    (void)state;
+    struct child *c;
+    char url[64];
+    sluice_error err;
+    const char *server = "python3 -c 'import http.server,sys,time; time.sleep(0.2)\n"
+                         "class H(http.server.BaseHTTPRequestHandler):\n"
+                         " def do_GET(s): s.send_response(200 if s.path==\"/v1/models\" else 404); s.end_headers()\n"
+                         " def log_message(s,*a): pass\n"
+                         "http.server.HTTPServer((\"127.0.0.1\",{port}),H).serve_forever()'";
+    if (child_start_command(server, NULL, &c, url, sizeof url, &err) != SLUICE_OK) {
+        fail_msg("%s", err.text);
+    }
+    assert_int_equal(strncmp(url, "http://127.0.0.1:", 17), 0);
+    assert_true(child_pid(c) > 0);
+    child_stop(c);
+    assert_int_equal(child_start_command("sh -c 'echo port {port} refused; exit 3'", NULL, &c, url, sizeof url, &err),
+                     SLUICE_E_IO);
+    assert_non_null(strstr(err.text, "did not start: port "));
+    assert_int_equal(child_start_command("sh -c 'echo listening on http://127.0.0.1:9; exec sleep 60'", NULL, &c, url,
+                                         sizeof url, &err),
+                     SLUICE_OK);
+    assert_string_equal(url, "http://127.0.0.1:9");
+    child_stop(c);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ready),
         cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_command),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

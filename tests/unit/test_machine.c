@@ -10,16 +10,20 @@
 #include "base/mem.h"
 #include "machine/energy.h"
 #include "machine/environment.h"
+#include "machine/listener.h"
 #include "machine/power_cap.h"
 #include "machine/watch.h"
 #include "record/line.h"
 
 #include <json-c/json.h>
+#include <arpa/inet.h>
 #include <math.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -358,6 +362,23 @@ static void test_environment(void **state) {
     assert_true(e.load1 < 0);
 }
 
+static void test_listener(void **state) {
+    (void)state;
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t n = sizeof a;
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(s, (struct sockaddr *)&a, sizeof a), 0);
+    assert_int_equal(getsockname(s, (struct sockaddr *)&a, &n), 0);
+    assert_int_equal(listener_pid(ntohs(a.sin_port)), -1); /* bound, not listening */
+    assert_int_equal(listen(s, 1), 0);
+    assert_int_equal(listener_pid(ntohs(a.sin_port)), getpid());
+    close(s);
+    assert_int_equal(listener_port("http://127.0.0.1:8080/v1"), 8080);
+    assert_int_equal(listener_port("http://localhost:1"), 1);
+    assert_int_equal(listener_port("http://example.org:80"), 0);
+    assert_int_equal(listener_port("http://127.0.0.1:99999"), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_nvml_describe), cmocka_unit_test(test_nvml_read),
@@ -365,6 +386,7 @@ int main(void) {
         cmocka_unit_test(test_energy_nvml),   cmocka_unit_test(test_power_cap_crash),
         cmocka_unit_test(test_energy_rapl),   cmocka_unit_test(test_environment),
         cmocka_unit_test(test_watch_shares),  cmocka_unit_test(test_watch_here),
+        cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
