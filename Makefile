@@ -52,6 +52,7 @@ check-long:
 ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/verify.c src/cli/cmd_serve.c \
     src/cli/cmd_run.c src/cli/cmd_bench.c src/cli/cmd_tokenize.c src/cli/cmd_verify.c, $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
     tools cli,$(wildcard src/$(d)/*.c)))
+ENGINE_SRC += src/machine/nvml.c src/machine/power_cap.c
 ENGINE_OBJ := $(ENGINE_SRC:src/%.c=build-engine/%.o)
 ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -Iinclude -Isrc -O2 -g1 \
     -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
@@ -97,7 +98,7 @@ engine: build-engine/sluice
 	@$(if $(filter 1,$(CUDA)),,echo "CUDA: not built ($(if $(NVCC),CUDA=0,no nvcc))")
 
 # The tests of the cuda backend, with what the engine-only build needs and nothing more.
-GPU_TESTS := build-engine/test_cuda build-engine/test_backend_state
+GPU_TESTS := build-engine/test_cuda build-engine/test_cuda_probe build-engine/test_backend_state
 build-engine/test_%: tests/kernels/test_%.c $(ENGINE_OBJ)
 	@$(CC) $(ENGINE_CFLAGS) -Itests/gpu -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $< \
 	    $(filter-out build-engine/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
