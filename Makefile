@@ -4,6 +4,7 @@ JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 SANITIZE ?=
 MODEL    ?= models/sluice-mini-Q4_K_M.gguf
 PREFIX   ?= /usr/local
+ENGINE   ?= build-engine
 
 # A sanitizer build lives in a folder of its own, so that it never mixes with the plain one.
 ifneq ($(SANITIZE),)
@@ -53,7 +54,7 @@ ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/ver
     src/cli/cmd_run.c src/cli/cmd_bench.c src/cli/cmd_tokenize.c src/cli/cmd_verify.c, $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
     tools cli,$(wildcard src/$(d)/*.c)))
 ENGINE_SRC += src/machine/nvml.c src/machine/power_cap.c
-ENGINE_OBJ := $(ENGINE_SRC:src/%.c=build-engine/%.o)
+ENGINE_OBJ := $(ENGINE_SRC:src/%.c=$(ENGINE)/%.o)
 ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -Iinclude -Isrc -O2 -g1 \
     -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
 # CUDA where nvcc is found: CUDA=0 leaves it out, CUDA_ARCHS narrows it. cudart is linked statically.
@@ -65,8 +66,8 @@ ifeq ($(CUDA),1)
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUDA_LIB := $(firstword $(wildcard $(CUDA_HOME)/lib64 $(CUDA_HOME)/targets/*/lib))
 ENGINE_SRC += $(wildcard src/backend/cuda/*.c)
-ENGINE_OBJ += $(patsubst src/%.c,build-engine/%.o,$(wildcard src/backend/cuda/*.c)) \
-    $(patsubst src/%.cu,build-engine/%.cu.o,$(wildcard src/backend/cuda/*.cu))
+ENGINE_OBJ += $(patsubst src/%.c,$(ENGINE)/%.o,$(wildcard src/backend/cuda/*.c)) \
+    $(patsubst src/%.cu,$(ENGINE)/%.cu.o,$(wildcard src/backend/cuda/*.cu))
 ENGINE_CFLAGS += -DSLUICE_WITH_CUDA=1 -I$(CUDA_HOME)/include
 ENGINE_LIBS := $(CUDA_LIB)/libcudart_static.a -ldl -lrt
 NVCC_FLAGS := -std=c++17 -O3 --fmad=false -Iinclude -Isrc \
@@ -74,38 +75,45 @@ NVCC_FLAGS := -std=c++17 -O3 --fmad=false -Iinclude -Isrc \
     $(foreach a,$(CUDA_ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
     $(if $(filter 80,$(CUDA_ARCHS)),-gencode=arch=compute_80$(comma)code=compute_80)
 endif
-X86 := $(filter x86_64,$(shell uname -m))
+TARGET := $(shell $(CC) -dumpmachine)
+X86 := $(filter x86_64%,$(TARGET))
+ARM := $(filter aarch64%,$(TARGET))
 AVX2 := $(if $(X86),-O3 -mavx2 -mfma -mf16c)
 AVX512 := $(if $(X86),$(AVX2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
 AMX := $(if $(X86),$(if $(shell echo | $(CC) -mamx-tile -mamx-int8 -E - >/dev/null 2>&1 && echo y),$(AVX512) -mamx-tile -mamx-int8))
-isa = $(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))$(if $(filter %_amx,$1),$(AMX))
+NEON := $(if $(ARM),-O3 -march=armv8.2-a+dotprod)
+isa = $(if $(filter %_neon,$1),$(NEON))$(if $(filter %_avx2,$1),$(AVX2))$(if $(filter %_avx512,$1),$(AVX512))$(if $(filter %_amx,$1),$(AMX))
 
 # Changes with the flags, so that objects of a build with CUDA are not linked into one without.
-build-engine/flags: FORCE
-	@mkdir -p build-engine
+$(ENGINE)/flags: FORCE
+	@mkdir -p $(ENGINE)
 	@echo "$(ENGINE_CFLAGS) $(NVCC_FLAGS)" | cmp -s - $@ || echo "$(ENGINE_CFLAGS) $(NVCC_FLAGS)" >$@
 FORCE:
 
-build-engine/%.o: src/%.c build-engine/flags $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
+$(ENGINE)/%.o: src/%.c $(ENGINE)/flags $(wildcard include/*.h src/*/*.h src/backend/*/*.h)
 	@mkdir -p $(dir $@)
 	@$(CC) $(ENGINE_CFLAGS) $(call isa,$*) -c $< -o $@
-build-engine/%.cu.o: src/%.cu build-engine/flags $(wildcard src/backend/cuda/*.h src/backend/cuda/*.cuh)
+$(ENGINE)/%.cu.o: src/%.cu $(ENGINE)/flags $(wildcard src/backend/cuda/*.h src/backend/cuda/*.cuh)
 	@mkdir -p $(dir $@)
 	@$(NVCC) $(NVCC_FLAGS) -c $< -o $@
-build-engine/sluice: $(ENGINE_OBJ)
-	@$(CC) -pthread $^ $(ENGINE_LIBS) -lm -o $@
-engine: build-engine/sluice
+$(ENGINE)/sluice: $(ENGINE_OBJ)
+	@$(CC) -pthread $(LDFLAGS) $^ $(ENGINE_LIBS) -lm -o $@
+engine: $(ENGINE)/sluice
 	@$(if $(filter 1,$(CUDA)),,echo "CUDA: not built ($(if $(NVCC),CUDA=0,no nvcc))")
 
-# The tests of the cuda backend, with what the engine-only build needs and nothing more.
-GPU_TESTS := build-engine/test_cuda build-engine/test_cuda_probe build-engine/test_backend_state
-build-engine/test_%: tests/kernels/test_%.c $(ENGINE_OBJ)
-	@$(CC) $(ENGINE_CFLAGS) -Itests/gpu -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $< \
-	    $(filter-out build-engine/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
-build-engine/test_%: tests/unit/test_%.c $(ENGINE_OBJ)
-	@$(CC) $(ENGINE_CFLAGS) -Itests/gpu -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $< \
-	    $(filter-out build-engine/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
-check-gpu: build-engine/sluice $(GPU_TESTS)
+# Tests with what the engine-only build needs and nothing more: those of the cuda backend, and those for another processor.
+GPU_TESTS := $(ENGINE)/test_cuda $(ENGINE)/test_cuda_probe $(ENGINE)/test_backend_state
+link_test = $(CC) $(ENGINE_CFLAGS) -Itests/gpu -Itests -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $(LDFLAGS) \
+    $1 $(filter-out $(ENGINE)/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
+$(ENGINE)/amx_emulated.o: tests/kernels/amx_emulated.c $(ENGINE_OBJ)
+	@$(CC) $(ENGINE_CFLAGS) -Itests $(AVX512) -c $< -o $@
+$(ENGINE)/test_kernels: tests/kernels/test_kernels.c $(ENGINE)/amx_emulated.o
+	@$(call link_test,$^)
+$(ENGINE)/test_%: tests/kernels/test_%.c $(ENGINE_OBJ)
+	@$(call link_test,$<)
+$(ENGINE)/test_%: tests/unit/test_%.c $(ENGINE_OBJ)
+	@$(call link_test,$<)
+check-gpu: $(ENGINE)/sluice $(GPU_TESTS)
 	@for t in $(GPU_TESTS); do $$t || exit 1; done
 
 SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'examples/*.c' 'tests/*.[ch]')

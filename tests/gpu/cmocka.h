@@ -36,6 +36,7 @@ struct CMUnitTest {
             fail_msg("%s is %lld, not %s = %lld", #a, a_, #b, b_);                                                     \
         }                                                                                                              \
     } while (0)
+#define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
 #define assert_string_equal(a, b) assert_true(strcmp(a, b) == 0)
 
 static inline int run_tests(const struct CMUnitTest *tests, size_t n) {

@@ -23,7 +23,7 @@
 
 static const enum dtype types[] = {DTYPE_F32,  DTYPE_F16,  DTYPE_BF16, DTYPE_Q4_0,
                                    DTYPE_Q8_0, DTYPE_Q4_K, DTYPE_Q5_K, DTYPE_Q6_K};
-static const char *const isas[] = {"ref", "avx2", "avx512", "amx"};
+static const char *const isas[] = {"ref", "avx2", "avx512", "amx", "neon"};
 enum { N_TYPES = sizeof types / sizeof types[0], N_ISAS = sizeof isas / sizeof isas[0] };
 
 extern const struct kernels kernels_amx_emulated;

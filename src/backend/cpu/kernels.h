@@ -1,6 +1,6 @@
 /*
  * The cpu backend's kernels: one table per ISA, all with the same bits (docs/numerics.md). kernels.inc.h holds the one
- * source; kernels_c.c, kernels_avx2.c, kernels_avx512.c and kernels_amx.c compile it under their flags.
+ * source; kernels_c.c, kernels_avx2.c, kernels_avx512.c, kernels_amx.c and kernels_neon.c compile it under their flags.
  */
 #ifndef CPU_KERNELS_H
 #define CPU_KERNELS_H
@@ -105,7 +105,8 @@ struct kernels {
     void (*store_kv)(const float *k, const float *v, uint16_t *k_page, uint16_t *v_page, uint32_t dim, uint32_t at);
 };
 
-extern const struct kernels kernels_c, kernels_avx2, kernels_avx512, kernels_amx;
+/* A table whose name is NULL is one that this build has not. */
+extern const struct kernels kernels_c, kernels_avx2, kernels_avx512, kernels_amx, kernels_neon;
 
 enum {
     KERNELS_PANEL_ROWS = 32, /* rows that are unpacked to scratch at once for many tokens */
@@ -119,10 +120,10 @@ static inline size_t kernels_pack_bytes(uint32_t n_cols) {
     return KERNELS_PACK * ((size_t)2 * n_cols + (n_cols / QK + acts_sums_stride(n_cols)) * sizeof(float));
 }
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
-/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref, avx2, avx512, amx); NULL if that names
- * something else. */
+/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on aarch64
+ * neon); NULL if that names something else. */
 const struct kernels *kernels_select(void);
-/* NULL if this CPU, its kernel or the build lacks the ISA. name: "ref", "avx2", "avx512", "amx". */
+/* NULL if this CPU, its kernel or the build lacks the ISA. name: "ref", "avx2", "avx512", "amx", "neon". */
 const struct kernels *kernels_by_name(const char *name);
 
 #endif

@@ -2,7 +2,7 @@
 /*
  * All kernels of the cpu backend in terms of vec.h; the including file defines KERNELS (the table's name) and KERNELS_NAME.
  *
- * Matrix products of K-quants are in kquants.inc.h. Other types are F32 dot products over 16 lanes: few tokens meet the rows as
+ * Matrix products of K-quants are in kquants.inc.h (NEON: kneon.inc.h). Other types are F32 dot products over 16 lanes: few tokens meet the rows as
  * stored, for many a panel of rows becomes floats once.
  * The order of float operations per output is the same in every form, so batching never changes a bit.
  */
@@ -34,12 +34,18 @@ VEC void put(const struct mm *m, uint32_t i, uint32_t row, float dot) {
 VEC float half_at(const uint16_t *p) {
 #if defined(__F16C__)
     return _cvtsh_ss(*p);
+#elif defined(__ARM_FEATURE_DOTPROD)
+    return vget_lane_f32(vget_low_f32(vcvt_f32_f16(vreinterpret_f16_u16(vld1_dup_u16(p)))), 0);
 #else
     return f16_to_f32(*p);
 #endif
 }
 
+#if defined(__ARM_FEATURE_DOTPROD)
+#include "backend/cpu/kneon.inc.h"
+#else
 #include "backend/cpu/kquants.inc.h"
+#endif
 
 /* ---- Unpacking 16 weights of the other types as floats; all conversions are exact ---- */
 

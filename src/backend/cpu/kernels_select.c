@@ -6,6 +6,11 @@
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#ifndef HWCAP_ASIMDDP
+#define HWCAP_ASIMDDP (1ul << 20)
+#endif
 #endif
 
 /* As the panels of kquants.inc.h and kamx.inc.h need, or half as many rows of float. */
@@ -46,12 +51,20 @@ const struct kernels *kernels_by_name(const char *name) {
     if (strcmp(name, "avx2") == 0) {
         return avx2 ? &kernels_avx2 : NULL;
     }
+#elif defined(__aarch64__)
+    if (strcmp(name, "neon") == 0) { /* with dot products; without them the compiler's use of NEON in `ref` is as good */
+        return kernels_neon.name && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) ? &kernels_neon : NULL;
+    }
 #endif
     return strcmp(name, "ref") == 0 ? &kernels_c : NULL;
 }
 
 const struct kernels *kernels_select(void) {
+#if defined(__aarch64__)
+    static const char *const cascade[] = {"ref", "neon"};
+#else
     static const char *const cascade[] = {"ref", "avx2", "avx512", "amx"};
+#endif
     const char *mask = getenv("SLUICE_CPU");
     const struct kernels *best = &kernels_c;
     for (size_t i = 0; i < sizeof cascade / sizeof cascade[0]; i++) {

@@ -336,6 +336,10 @@ VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
 #define VEC_PREFETCH(p) _mm_prefetch((const char *)(p), _MM_HINT_T0)
 #define VEC_KEEP(x) ((void)(x))
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+
+#include "backend/cpu/vec_neon.h"
+
 #else /* portable C: the compiler's own vector types where an operator exists, loops where none does */
 
 /* all functions here are inlined, so how a 64-byte vector would be passed does not matter */
