@@ -208,6 +208,7 @@ static void matmul(const struct mm *m, uint32_t row0, uint32_t row1, void *scrat
 
 /* ---- Everything that is not a matrix product ---- */
 
+#if !defined(__ARM_FEATURE_DOTPROD)
 static void quantize(const struct acts *x, uint32_t i) {
     const uint32_t n_blocks = x->n_cols / QK;
     const uint32_t sums_stride = acts_sums_stride(x->n_cols);
@@ -257,6 +258,7 @@ static void quantize(const struct acts *x, uint32_t i) {
         *sums++ = 0;
     }
 }
+#endif
 
 static void rms_norm(const float *x, const float *gain, float *y, uint32_t n, float eps) {
     vf acc = vf_zero();

@@ -140,6 +140,46 @@ struct k_type {
     int V;
 };
 
+/* ---- Activations ---- */
+
+/* As elsewhere, but for the planes: nothing here reads q. */
+static void quantize(const struct acts *x, uint32_t i) {
+    const uint32_t n_blocks = x->n_cols / QK;
+    const float *f = x->f + (size_t)i * x->n_cols;
+    int8_t *hi = x->hi + (size_t)i * x->n_cols;
+    int8_t *lo = x->lo + (size_t)i * x->n_cols;
+    float *sums = x->sums + (size_t)i * acts_sums_stride(x->n_cols);
+    const vf limit = vf_set1(ACT_MAX);
+    for (uint32_t b = 0; b < n_blocks; b++, sums += 8) {
+        vf most = vf_zero();
+        for (int c = 0; c < QK; c += 16) {
+            most = vf_max(vf_abs(vf_load(f + c)), most);
+        }
+        const float top = vf_reduce_max(most);
+        const float scale = top * (1.0f / ACT_MAX);
+        /* a block this small contributes nothing, and its reciprocal would overflow */
+        const float inverse = top > 1e-30f ? ACT_MAX / top : 0;
+        x->scale[(size_t)i * n_blocks + b] = inverse == 0 ? (top > 1 ? top : 0) : scale; /* infinity goes on as infinity */
+        for (int s = 0; s < 8; s++) {
+            int32_t sum = 0;
+            for (int c = 0; c < 32; c += 16, f += 16, hi += 16, lo += 16) {
+                vf v = vf_mul(vf_load(f), vf_set1(inverse));
+                v = vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit); /* whatever the input: the sums must not overflow */
+                int16_t q[16];
+                vf_store_i16(q, v);
+                int16x8_t q0 = vld1q_s16(q);
+                int16x8_t q1 = vld1q_s16(q + 8);
+                const int16x8_t mask = vdupq_n_s16((1 << ACT_LOW_BITS) - 1);
+                vst1q_s8(hi, vshrn_high_n_s16(vshrn_n_s16(q0, ACT_LOW_BITS), q1, ACT_LOW_BITS));
+                vst1q_s8(lo, vmovn_high_s16(vmovn_s16(vandq_s16(q0, mask)), vandq_s16(q1, mask)));
+                sum += vaddvq_s16(vaddq_s16(q0, q1)); /* of 16: within int16 */
+            }
+            sums[s] = scale * (float)sum;
+        }
+    }
+    memset(sums, 0, (acts_sums_stride(x->n_cols) - 8 * n_blocks) * sizeof(float));
+}
+
 /* ---- Rows: R rows x T tokens, R * T = 4 outputs in the lanes of a vector, lane R t + r ---- */
 
 /* Columns 32 s .. 32 s + 31 of R blocks against T tokens, times their scales, added to the totals. */
