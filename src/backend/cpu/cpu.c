@@ -183,9 +183,8 @@ static sluice_status check_widths(const struct model *m, sluice_error *err) {
 
 static sluice_status open_parts(struct cpu *c, sluice_error *err) {
     if (!c->k) {
-        return fail(err, SLUICE_E_ARG,
-                    "SLUICE_CPU is \"%s\"; it lowers the instruction set to ref, avx2, avx512 or amx",
-                    getenv("SLUICE_CPU"));
+        return fail(err, SLUICE_E_ARG, "SLUICE_CPU is \"%s\"; it lowers the instruction set to %s",
+                    getenv("SLUICE_CPU"), kernels_masks);
     }
     TRY(check_widths(c->m, err));
     c->threads = mem_calloc(c->limits.n_threads, sizeof *c->threads);

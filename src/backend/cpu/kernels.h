@@ -123,6 +123,7 @@ size_t kernels_scratch_bytes(uint32_t n_cols_max);
 /* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on aarch64
  * neon); NULL if that names something else. */
 const struct kernels *kernels_select(void);
+extern const char kernels_masks[]; /* what SLUICE_CPU may name here, as a sentence has it */
 /* NULL if this CPU, its kernel or the build lacks the ISA. name: "ref", "avx2", "avx512", "amx", "neon". */
 const struct kernels *kernels_by_name(const char *name);
 

@@ -52,19 +52,22 @@ const struct kernels *kernels_by_name(const char *name) {
         return avx2 ? &kernels_avx2 : NULL;
     }
 #elif defined(__aarch64__)
-    if (strcmp(name, "neon") == 0) { /* with dot products; without them the compiler's use of NEON in `ref` is as good */
+    if (strcmp(name, "neon") == 0) { /* its kernels need dot products */
         return kernels_neon.name && (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) ? &kernels_neon : NULL;
     }
 #endif
     return strcmp(name, "ref") == 0 ? &kernels_c : NULL;
 }
 
-const struct kernels *kernels_select(void) {
 #if defined(__aarch64__)
-    static const char *const cascade[] = {"ref", "neon"};
+static const char *const cascade[] = {"ref", "neon"};
+const char kernels_masks[] = "ref or neon";
 #else
-    static const char *const cascade[] = {"ref", "avx2", "avx512", "amx"};
+static const char *const cascade[] = {"ref", "avx2", "avx512", "amx"};
+const char kernels_masks[] = "ref, avx2, avx512 or amx";
 #endif
+
+const struct kernels *kernels_select(void) {
     const char *mask = getenv("SLUICE_CPU");
     const struct kernels *best = &kernels_c;
     for (size_t i = 0; i < sizeof cascade / sizeof cascade[0]; i++) {
