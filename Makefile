@@ -13,7 +13,7 @@ endif
 CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
     -DCUDA=$(CUDA) -DCUDA_ARCHS="$(CUDA_ARCHS)" $(FLAGS)
 
-.PHONY: all help deps demo test check-gpu check-long format check-format engine install clean
+.PHONY: all help deps demo test check-gpu check-arm check-long format check-format engine install clean
 
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS) --target sluice
@@ -27,7 +27,8 @@ help:
 	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
 	@echo "make check-gpu    the cuda backend's tests on a machine with a GPU; needs only make, a C compiler and nvcc"
-	@echo "make check-long   the same under every sanitizer, and a minute of each fuzzer"
+	@echo "make check-arm    cross-builds for aarch64, tests its kernels and compares logits under qemu-user"
+	@echo "make check-long   the same as test under every sanitizer, check-arm, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
 	@echo "make format       clang-format on all sources; make check-format only checks"
 	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc and the shipped model under PREFIX=$(PREFIX)"
@@ -46,6 +47,8 @@ test: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS)
 	@tests/tools/run-tests $(BUILD) $(SANITIZE)
 
+check-arm:
+	@tests/tools/check-arm
 check-long:
 	@tests/tools/check-long
 
@@ -128,4 +131,4 @@ install: all
 	@install -D -m 644 $(MODEL) $(DESTDIR)$(PREFIX)/share/sluice/$(notdir $(MODEL))
 
 clean:
-	@rm -rf build build-address build-undefined build-thread build-engine build-fuzz
+	@rm -rf build build-address build-undefined build-thread build-engine build-arm build-fuzz

@@ -260,8 +260,8 @@ double probe_read_bandwidth(uint32_t n_threads, double seconds, sluice_error *er
 /* ---- Compute */
 
 static const struct probe_compute_kernel *const compute_kernels[] = {
-    &probe_f32_plain, &probe_f32_avx2,     &probe_f32_avx512,      &probe_int8_plain,
-    &probe_int8_avx2, &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_int8_amx,
+    &probe_f32_plain,    &probe_f32_avx2,        &probe_f32_avx512, &probe_int8_plain, &probe_int8_avx2,
+    &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_int8_amx,   &probe_f32_neon,   &probe_int8_neon,
 };
 
 enum { n_compute_kernels = sizeof compute_kernels / sizeof compute_kernels[0] };

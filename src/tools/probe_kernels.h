@@ -30,5 +30,6 @@ extern const struct probe_memory_kernels probe_memory_plain, probe_memory_avx2, 
 extern const struct probe_compute_kernel probe_f32_plain, probe_int8_plain;
 extern const struct probe_compute_kernel probe_f32_avx2, probe_int8_avx2, probe_int8_avxvnni;
 extern const struct probe_compute_kernel probe_f32_avx512, probe_int8_avx512vnni, probe_int8_amx;
+extern const struct probe_compute_kernel probe_f32_neon, probe_int8_neon;
 
 #endif
