@@ -78,18 +78,16 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
         }
     }
     const uint32_t n_cols = m->n_cols;
-    const uint8_t *next = w + (size_t)R * stride;
-    for (uint32_t c0 = 0; c0 < n_cols; c0 += STEP) {
+    for (uint32_t c0 = 0; c0 < n_cols; c0 += STEP, w += BYTES) {
         if (T == 1) {
             for (int r = 0; r < R; r++) {
-                VEC_PREFETCH(next + (size_t)r * stride);
+                VEC_PREFETCH(w + (size_t)(R + r) * stride);
             }
-            next += BYTES;
         }
-        for (uint32_t c = c0; c < c0 + STEP; c += 16) {
+        for (uint32_t c = 0; c < STEP; c += 16) { /* unrolled: where in a block a column stands is a constant */
             vf a[FTILE_T];
             for (int t = 0; t < T; t++) {
-                a[t] = vf_load(x[t] + c);
+                a[t] = vf_load(x[t] + c0 + c);
                 VEC_KEEP(a[t]);
             }
             for (int r = 0; r < R; r++) {
