@@ -131,4 +131,4 @@ install: all
 	@install -D -m 644 $(MODEL) $(DESTDIR)$(PREFIX)/share/sluice/$(notdir $(MODEL))
 
 clean:
-	@rm -rf build build-address build-undefined build-thread build-engine build-arm build-fuzz
+	@rm -rf build build-address build-undefined build-thread build-engine build-arm build-arm-sanitized build-fuzz
