@@ -34,7 +34,8 @@ static uint64_t f32_neon(uint64_t rounds) {
     return rounds * CHAINS * 4 * 2;
 }
 
-const struct probe_compute_kernel probe_f32_neon = {"f32", "neon", usable_neon, f32_neon};
+const struct probe_compute_kernel probe_f32_neon = {
+    .kind = "f32", .isa = "neon", .usable = usable_neon, .run = f32_neon};
 
 static uint64_t int8_neon(uint64_t rounds) {
     int32x4_t acc[CHAINS];
@@ -57,7 +58,8 @@ static uint64_t int8_neon(uint64_t rounds) {
     return rounds * CHAINS * 16 * 2;
 }
 
-const struct probe_compute_kernel probe_int8_neon = {"int8", "neon", usable_neon, int8_neon};
+const struct probe_compute_kernel probe_int8_neon = {
+    .kind = "int8", .isa = "neon", .usable = usable_neon, .run = int8_neon};
 
 #else /* another architecture: the tables exist and say no */
 
@@ -65,6 +67,6 @@ static bool never(void) {
     return false;
 }
 
-const struct probe_compute_kernel probe_f32_neon = {"f32", "neon", never, 0};
-const struct probe_compute_kernel probe_int8_neon = {"int8", "neon", never, 0};
+const struct probe_compute_kernel probe_f32_neon = {.kind = "f32", .isa = "neon", .usable = never, .run = NULL};
+const struct probe_compute_kernel probe_int8_neon = {.kind = "int8", .isa = "neon", .usable = never, .run = NULL};
 #endif
