@@ -37,7 +37,7 @@ struct CMUnitTest {
         }                                                                                                              \
     } while (0)
 #define assert_memory_equal(a, b, n) assert_true(memcmp(a, b, n) == 0)
-#define assert_string_equal(a, b) assert_true(strcmp(a, b) == 0)
+#define assert_string_equal(a, b)    assert_true(strcmp(a, b) == 0)
 
 static inline int run_tests(const struct CMUnitTest *tests, size_t n) {
     for (size_t i = 0; i < n; i++) {
