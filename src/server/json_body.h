@@ -1,7 +1,4 @@
-/*
- * A request's body as a tree. base/json_text.h does the reading, because json-c's own reader takes what RFC 8259
- * forbids, loses escaped characters whose code point ends in D800..DFFF, and clamps integers beyond 64 bits.
- */
+/* A request's body as a tree: json/tree.h with the server's limits. */
 #ifndef SERVER_JSON_BODY_H
 #define SERVER_JSON_BODY_H
 
