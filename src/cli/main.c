@@ -18,6 +18,8 @@ static const struct entry commands[] = {
     {"serve", cmd_serve, "OpenAI-compatible server"},
     {"run", cmd_run, "one answer on the terminal, or a chat"},
     {"bench", cmd_bench, "workloads over the API of any server"},
+    {"check", cmd_check, "recompute a record's figures and check its chain"},
+    {"import", cmd_import, "other tools' results as records"},
 #endif
     {"raw", cmd_raw, "engine-only prefill and decode rates"},
     {"probe", cmd_probe, "what this machine's memory and cores allow"},

@@ -434,9 +434,12 @@ static const char *plural(size_t n) {
     return n == 1 ? "" : "s";
 }
 
-void check_report(const struct check *c, const char *path, struct buf *out) {
+void check_report(const struct check *c, const char *path, enum finding_level up_to, struct buf *out) {
     for (size_t i = 0; i < c->n; i++) {
         const struct finding *f = &c->findings[i];
+        if (f->level > up_to) {
+            continue;
+        }
         buf_printf(out, "%s:%zu: %s: ", path, f->line, finding_level_names[f->level]);
         if (f->row) {
             buf_printf(out, "%s: ", f->row);

@@ -50,8 +50,8 @@ sluice_status check_memory(const char *name, const char *bytes, size_t n, struct
 /* A record that has been read. */
 sluice_status check_record(const struct record *r, struct check *c, sluice_error *err);
 
-/* For people, and as one JSON object. */
-void check_report(const struct check *c, const char *path, struct buf *out);
+/* For people, findings up to a level (FINDING_LEVELS - 1: all); and as one JSON object. */
+void check_report(const struct check *c, const char *path, enum finding_level up_to, struct buf *out);
 void check_report_json(const struct check *c, const char *path, struct buf *out);
 
 /* ---- Parts, for check.c ---------------------------------------------------------------------------------------------- */

@@ -222,8 +222,7 @@ sluice_status record_read_memory(const char *name, const char *bytes, size_t n, 
     return SLUICE_OK;
 }
 
-/* All bytes of a file or pipe, up to the limit. */
-static sluice_status read_file(const char *path, struct buf *out, sluice_error *err) {
+sluice_status record_read_bytes(const char *path, struct buf *out, sluice_error *err) {
     char block[65536];
     bool is_stdin = strcmp(path, "-") == 0;
     int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
@@ -259,7 +258,7 @@ sluice_status record_read_all(const char *path, record_problem problem, void *ct
                               sluice_error *err) {
     struct buf bytes = {0};
     *out = NULL;
-    sluice_status status = read_file(path, &bytes, err);
+    sluice_status status = record_read_bytes(path, &bytes, err);
     if (status == SLUICE_OK) {
         const char *name = strcmp(path, "-") == 0 ? "standard input" : path;
         status = record_read_memory(name, bytes.data ? bytes.data : "", bytes.len, problem, ctx, out, err);

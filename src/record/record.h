@@ -41,6 +41,10 @@ sluice_status record_read_memory(const char *name, const char *bytes, size_t n, 
                                  struct record **out, sluice_error *err);
 void record_free(struct record *r); /* r may be NULL */
 
+struct buf;
+/* All bytes of a file or pipe ("-": standard input), up to LIMIT_RECORD_BYTES. */
+sluice_status record_read_bytes(const char *path, struct buf *out, sluice_error *err);
+
 /* The first line of that kind in a record, or NULL. */
 const struct record_line *record_find(const struct record_run *run, enum record_kind kind);
 /* The target that a row or sample names. */
