@@ -19,6 +19,8 @@ static const struct entry commands[] = {
     {"run", cmd_run, "one answer on the terminal, or a chat"},
     {"bench", cmd_bench, "workloads over the API of any server"},
     {"check", cmd_check, "recompute a record's figures and check its chain"},
+    {"compare", cmd_compare, "rows of records side by side, as far as they may be"},
+    {"export", cmd_export, "records as CSV, Markdown, SQL or JSON"},
     {"import", cmd_import, "other tools' results as records"},
 #endif
     {"raw", cmd_raw, "engine-only prefill and decode rates"},

@@ -420,14 +420,16 @@ sluice_status check_file(const char *path, struct check *out, sluice_error *err)
     struct record *r = NULL;
     struct problems p = {out, strcmp(path, "-") == 0 ? "standard input" : path};
     *out = (struct check){0};
-    return finish(record_read_all(path, on_problem, &p, &r, err), r, out, err);
+    sluice_status status = record_read_all(path, on_problem, &p, &r, err);
+    return finish(status, r, out, err);
 }
 
 sluice_status check_memory(const char *name, const char *bytes, size_t n, struct check *out, sluice_error *err) {
     struct record *r = NULL;
     struct problems p = {out, name};
     *out = (struct check){0};
-    return finish(record_read_memory(name, bytes, n, on_problem, &p, &r, err), r, out, err);
+    sluice_status status = record_read_memory(name, bytes, n, on_problem, &p, &r, err);
+    return finish(status, r, out, err);
 }
 
 static const char *plural(size_t n) {

@@ -124,9 +124,9 @@ static void check_cached(struct check *c, const struct printed_table *t, const s
     if (needed > peak) {
         n += (size_t)snprintf(
             why + n, sizeof why - n,
-            "; at 2 operations per active weight (%.3g of them) it would take %.1f Tops/s, and the same "
+            "; at 2 operations for each of %.3g billion active weights it would take %.1f Tops/s, and the same "
             "source measured a peak of %.1f",
-            r->active, needed, peak);
+            r->active / 1e9, needed, peak);
     }
     if (slower && n < sizeof why) {
         n += (size_t)snprintf(why + n, sizeof why - n, "; %s with %s prompt tokens took %s, this one with %s took %s",
@@ -185,7 +185,8 @@ static void check_queue(struct check *c, const struct printed_table *t, const st
               "%.0f requests were batched: %s tok/s is the rate of one stream (%.2f of the %s alone), all together "
               "made about "
               "%.0f tok/s, a figure the table does not have",
-              r->concurrency, r->decode.text, ratio, alone->decode.text, r->concurrency * r->decode.v);
+              r->concurrency, r->decode.text, ratio, alone->decode.text,
+              1000 * r->concurrency * r->output.v / r->latency.v);
     }
     if (r->prefill.v < 0.5 * alone->prefill.v) {
         FOUND(c, r, "prefill %s tok/s counts the wait for other requests: TTFT has it inside (%s beside %s alone)",
