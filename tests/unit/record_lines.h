@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#pragma GCC diagnostic ignored "-Wunused-function" /* a test uses some of these */
+
 enum { LINES_CAP = 64 };
 
 struct lines {
@@ -18,7 +20,7 @@ struct lines {
     size_t n;
 };
 
-__attribute__((unused)) static char *slurp(const char *path, size_t *n) {
+static char *slurp(const char *path, size_t *n) {
     FILE *f = fopen(path, "re");
     assert_non_null(f);
     struct buf b = {0};
@@ -92,14 +94,14 @@ static struct json_object *holder(struct json_object *line, const char *path, ch
     return line;
 }
 
-__attribute__((unused)) static void lines_set(struct lines *l, size_t line, const char *path, const char *json) {
+static void lines_set(struct lines *l, size_t line, const char *path, const char *json) {
     char last[64];
     struct json_object *o = holder(l->tree[line], path, last);
     json_object_object_add(o, last, parse_json(json));
 }
 
 /* The first line of a kind whose row is that (or any, for NULL). */
-__attribute__((unused)) static size_t lines_find(const struct lines *l, const char *kind, const char *row) {
+static size_t lines_find(const struct lines *l, const char *kind, const char *row) {
     for (size_t i = 0; i < l->n; i++) {
         struct json_object *k = NULL, *r = NULL;
         json_object_object_get_ex(l->tree[i], "kind", &k);
@@ -113,7 +115,7 @@ __attribute__((unused)) static size_t lines_find(const struct lines *l, const ch
     return 0;
 }
 
-__attribute__((unused)) static struct check check_lines(const struct lines *l) {
+static struct check check_lines(const struct lines *l) {
     struct buf b = {0};
     struct check c;
     sluice_error err = {0};
@@ -125,7 +127,7 @@ __attribute__((unused)) static struct check check_lines(const struct lines *l) {
     return c;
 }
 
-__attribute__((unused)) static const char *wrong_text(const struct check *c) {
+static const char *wrong_text(const struct check *c) {
     for (size_t i = 0; i < c->n; i++) {
         if (c->findings[i].level == FINDING_WRONG) {
             return c->findings[i].text;
@@ -134,7 +136,7 @@ __attribute__((unused)) static const char *wrong_text(const struct check *c) {
     return NULL;
 }
 
-__attribute__((unused)) static bool found(const struct check *c, enum finding_level level, const char *row, const char *part) {
+static bool found(const struct check *c, enum finding_level level, const char *row, const char *part) {
     for (size_t i = 0; i < c->n; i++) {
         const struct finding *f = &c->findings[i];
         if (f->level == level && (!row || (f->row && strcmp(f->row, row) == 0)) && strstr(f->text, part)) {
