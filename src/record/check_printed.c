@@ -3,6 +3,7 @@
  * table contradict together, and what its probes cannot have measured. A difference counts only where the printed digits
  * do not explain it.
  */
+#include "base/status.h"
 #include "record/check.h"
 #include "record/printed.h"
 
@@ -54,6 +55,39 @@ static void check_identities(struct check *c, const struct printed_row *r) {
               "%+.1f%%; "
               "the rate is one that the engine reports, or its times are not this row's",
               r->decode.text, r->output.text, r->latency.text, r->ttft.text, own, percent(r->decode.v, own));
+    }
+}
+
+/* What other tools print, against their own samples or totals. */
+static void check_totals(struct check *c, const struct printed_row *r) {
+    static const struct {
+        const char *printed, *metric, *part;
+    } summaries[] = {
+        {"avg_ts", "tok_s", "mean"},
+        {"mean_ttft_ms", "ttft_ms", "mean"},
+        {"median_ttft_ms", "ttft_ms", "median"},
+        {"mean_tpot_ms", "tpot_ms", "mean"},
+        {"median_tpot_ms", "tpot_ms", "median"},
+    };
+    static const struct {
+        const char *printed, *count;
+    } rates[] = {{"request_throughput", "completed"}, {"output_throughput", "total_output_tokens"}};
+    struct json_object *t = r->line->tree;
+    struct printed duration = printed_get(t, "duration");
+    for (size_t i = 0; i < sizeof summaries / sizeof *summaries; i++) {
+        struct printed p = printed_get(t, summaries[i].printed);
+        double own = record_number(record_get(record_get(t, "metrics"), summaries[i].metric), summaries[i].part);
+        if (outside(own, p.lo, p.hi, 0.005)) {
+            FOUND(c, r, "the source prints %s = %s, and its samples give %.6g", summaries[i].printed, p.text, own);
+        }
+    }
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        struct printed p = printed_get(t, rates[i].printed), count = printed_get(t, rates[i].count);
+        double own = count.v / duration.v;
+        if (outside(own, p.lo, p.hi, 0.005)) {
+            FOUND(c, r, "the source prints %s = %s; %s / duration is %s / %s = %.6g", rates[i].printed, p.text,
+                  rates[i].count, count.text, duration.text, own);
+        }
     }
 }
 
@@ -382,16 +416,22 @@ static void check_run_probes(struct check *c, const struct printed_table *t, con
     }
 }
 
+enum { PRINTED_ROWS_MAX = 4000 }; /* each is held against each */
+
 sluice_status check_printed(const struct record *r, struct check *c, sluice_error *err) {
     struct printed_table t;
-    sluice_status status = printed_table_make(r, &t, err);
-    if (status != SLUICE_OK) {
-        return status;
+    TRY(printed_table_make(r, &t, err));
+    if (t.n > PRINTED_ROWS_MAX) {
+        check_add(c, FINDING_LEGACY, t.rows[0].line->number, NULL,
+                  "%zu rows of printed figures: more than %d are not held against each other", t.n, PRINTED_ROWS_MAX);
+        printed_table_free(&t);
+        return SLUICE_OK;
     }
     find_cached(&t);
     for (size_t i = 0; i < t.n; i++) {
         const struct printed_row *row = &t.rows[i];
         check_identities(c, row);
+        check_totals(c, row);
         check_cached(c, &t, row);
         check_queue(c, &t, row);
         check_work_done(c, &t, row);
