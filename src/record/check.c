@@ -35,7 +35,7 @@ void check_add(struct check *c, enum finding_level level, size_t line, const cha
         c->findings = findings;
         c->cap = cap;
     }
-    struct finding f = {level, line, row ? mem_strdup(row) : NULL, mem_strdup(text)};
+    struct finding f = {.level = level, .line = line, .row = row ? mem_strdup(row) : NULL, .text = mem_strdup(text)};
     if (!f.text || (row && !f.row)) {
         mem_free(f.text);
         mem_free(f.row);
@@ -402,7 +402,11 @@ static void on_problem(void *ctx, size_t line, const char *text) {
         const char *rest = strpbrk(text + n + 2, ",:");
         text = rest ? rest + 1 + (rest[1] == ' ') : text;
     }
+    size_t before = p->check->n;
     check_add(p->check, FINDING_WRONG, line, NULL, "%s", text);
+    if (p->check->n > before) {
+        p->check->findings[before].form = true;
+    }
 }
 
 static sluice_status finish(sluice_status status, struct record *r, struct check *out, sluice_error *err) {
@@ -483,7 +487,7 @@ void check_report_json(const struct check *c, const char *path, struct buf *out)
         const struct finding *f = &c->findings[i];
         buf_printf(out, "%s{\"line\":%zu,", i ? "," : "", f->line);
         put_text(out, "level", finding_level_names[f->level]);
-        buf_putc(out, ',');
+        buf_printf(out, ",\"form\":%s,", f->form ? "true" : "false");
         put_text(out, "row", f->row);
         buf_putc(out, ',');
         put_text(out, "text", f->text);

@@ -24,6 +24,7 @@ extern const char *const finding_level_names[FINDING_LEVELS];
 struct finding {
     enum finding_level level;
     size_t line; /* of the file */
+    bool form;   /* about the line itself (JSON, keys, types, order, chain), not about what it says */
     char *row;   /* its key, or NULL */
     char *text;
 };
