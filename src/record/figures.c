@@ -241,3 +241,27 @@ void figures_free(struct figures *f) {
         f->of[i] = (struct figure_values){0};
     }
 }
+
+bool figures_summarise(const struct figure_values *v, struct stats_summary *out) {
+    *out = (struct stats_summary){.n = v->n};
+    if (v->n == 0) {
+        return true;
+    }
+    double *sorted = mem_alloc(v->n * sizeof *sorted);
+    if (!sorted) {
+        return false;
+    }
+    memcpy(sorted, v->x, v->n * sizeof *sorted);
+    stats_sort(sorted, v->n);
+    out->median = stats_quantile_sorted(sorted, v->n, 0.5);
+    out->mean = stats_mean(v->x, v->n);
+    out->sd = stats_sd(v->x, v->n);
+    out->min = sorted[0];
+    out->max = sorted[v->n - 1];
+    out->has_interval = v->n >= STATS_CI_MIN_N;
+    if (out->has_interval) {
+        out->level = stats_order_interval(sorted, v->n, 0.95, out->interval);
+    }
+    mem_free(sorted);
+    return true;
+}

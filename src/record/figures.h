@@ -55,5 +55,7 @@ struct json_object **sample_index_find(const struct sample_index *x, const char 
 /* samples: [n] of one row, as sample_index_find gives them. */
 sluice_status figures_compute(struct json_object **samples, size_t n, bool raw, struct figures *out, sluice_error *err);
 void figures_free(struct figures *f);
+/* All of a summary but the bootstrap interval, which records do not have. false when memory is out. */
+bool figures_summarise(const struct figure_values *v, struct stats_summary *out);
 
 #endif

@@ -60,7 +60,7 @@ static sluice_status fill_metrics(struct import *im, struct json_object *row, co
         if (f->of[i].n == 0) {
             continue;
         }
-        if (!stats_summarise(f->of[i].x, f->of[i].n, &s) || !line_percentiles(f->of[i].x, f->of[i].n, p)) {
+        if (!figures_summarise(&f->of[i], &s) || !line_percentiles(f->of[i].x, f->of[i].n, p)) {
             status = fail(im->err, SLUICE_E_NOMEM, "no memory for the figures of %s", im->name);
         } else {
             line_put_metric(&b, figure_names[i], &s, p);
