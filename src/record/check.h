@@ -74,6 +74,11 @@ sluice_status check_metrics(const struct check_context *x, const struct figures 
 void check_row_rules(const struct check_context *x, struct json_object **samples, size_t n, const struct figures *f);
 /* One request: its times are in order and its counts fit. */
 void check_sample(const struct check_context *x);
+/* The line at hand, of the kind in the name. */
+sluice_status check_probe(const struct check_context *x);
+void check_trace(const struct check_context *x);
+void check_pair(const struct check_context *x);
+sluice_status check_comparison(const struct check_context *x);
 /* The arithmetic of printed figures (rows and probes without samples), over all records of the file. */
 sluice_status check_printed(const struct record *r, struct check *c, sluice_error *err);
 

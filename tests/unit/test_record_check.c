@@ -137,6 +137,8 @@ static void test_rules(void **state) {
         {"pair", NULL, "ratio", "1.2", FINDING_WRONG, "block 0: ratio 1.2"},
         {"pair", NULL, "valid", "false", FINDING_WRONG, "is not valid, and no reason"},
         {"comparison", NULL, "blocks", "3", FINDING_WRONG, "3 blocks; the record has 2"},
+        {"comparison", NULL, "ratio", "1.101", FINDING_WRONG, "its 2 valid blocks give"},
+        {"comparison", NULL, "interval", "null", FINDING_WRONG, "without an interval"},
         {"comparison", NULL, "interval", "[0.9,1.2]", FINDING_WRONG, "contains 1"},
         {"comparison", NULL, "ratio", "1.5", FINDING_WRONG, "lies outside its interval"},
         {"end", NULL, "rows", "5", FINDING_WRONG, "the end line says 5 rows"},
