@@ -48,7 +48,7 @@ struct row_value {
 
 extern const char *const row_metric_names[]; /* ends with NULL; in the order of docs/records.md */
 struct row_value row_value(struct json_object *row, const char *metric);
-/* "GPU, 350 W" or the processor's name; never NULL. */
+/* The first GPU's name, else the processor's; "" where neither is known. */
 const char *row_hardware(const struct record_run *run);
 
 struct compare_options {

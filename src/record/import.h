@@ -99,10 +99,10 @@ void import_row_init(struct import_row *r, const char *row, const char *test);
 sluice_status import_put_run(struct import *im, const struct import_run *r);
 sluice_status import_put_sample(struct import *im, const struct import_sample *s);
 sluice_status import_put_row(struct import *im, const struct import_row *r);
-/* noise: members of the end line's "noise" that are known, as JSON text without braces, or NULL. */
-struct import_noise {
+struct import_noise { /* what a source says of the machine during its run; NAN */
     double peak_w, idle_c, peak_c;
 };
+/* noise may be NULL. */
 sluice_status import_put_end(struct import *im, double duration_s, const struct import_noise *noise);
 /* A line that the importer itself has put into im->line. */
 sluice_status import_put_line(struct import *im);

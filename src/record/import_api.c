@@ -363,7 +363,7 @@ static sluice_status aiperf_sample(struct import *im, struct json_object *o, siz
     return status;
 }
 
-/* One line after the other; `each` is NULL in the first round, which looks for the earliest start. */
+/* One line after the other. The first round writes nothing and looks for the earliest start. */
 static sluice_status aiperf_lines(struct import *im, bool write, double *start_ns, size_t *failed, char error[200]) {
     size_t at = 0, number = 0, i = 0;
     while (at < im->n) {
