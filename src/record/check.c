@@ -53,7 +53,7 @@ void check_free(struct check *c) {
     *c = (struct check){0};
 }
 
-/* ---- Rows and their keys --------------------------------------------------------------------------------------------- */
+/* ---- Rows and their keys ----------------------------------------------------------------------------------------- */
 
 struct row_key {
     const char *row;
@@ -141,7 +141,7 @@ static sluice_status check_keys(struct check_context *x, bool whole) {
     return SLUICE_OK;
 }
 
-/* ---- Lines of the other kinds ---------------------------------------------------------------------------------------- */
+/* ---- Lines of the other kinds ------------------------------------------------------------------------------------ */
 
 static void check_end(struct check_context *x, const struct record_line *end, size_t rows, size_t samples) {
     struct check *c = x->check;
@@ -268,7 +268,7 @@ sluice_status check_record(const struct record *r, struct check *c, sluice_error
     return status;
 }
 
-/* ---- Files ----------------------------------------------------------------------------------------------------------- */
+/* ---- Files ------------------------------------------------------------------------------------------------------- */
 
 struct problems {
     struct check *check;

@@ -1,6 +1,7 @@
 /*
- * Is a record what it says? Its chain, the form of its lines, and every figure of every row computed again from the samples.
- * What is found is a sentence each. Only FINDING_WRONG makes a record wrong; the others are what a reader has to know.
+ * Is a record what it says? Its chain, the form of its lines, and every figure of every row computed again from the
+ * samples. What is found is a sentence each. Only FINDING_WRONG makes a record wrong; the others are what a reader
+ * has to know.
  */
 #ifndef RECORD_CHECK_H
 #define RECORD_CHECK_H
@@ -55,7 +56,7 @@ sluice_status check_record(const struct record *r, struct check *c, sluice_error
 void check_report(const struct check *c, const char *path, enum finding_level up_to, struct buf *out);
 void check_report_json(const struct check *c, const char *path, struct buf *out);
 
-/* ---- Parts, for check.c ---------------------------------------------------------------------------------------------- */
+/* ---- Parts, for check.c ------------------------------------------------------------------------------------------ */
 
 struct figures;
 

@@ -1,7 +1,7 @@
 /*
- * The arithmetic of figures that a source printed without samples: what one row contradicts in itself, what two rows of a
- * table contradict together, and what its probes cannot have measured. A difference counts only where the printed digits
- * do not explain it.
+ * The arithmetic of figures that a source printed without samples: what one row contradicts in itself, what two rows
+ * of a table contradict together, and what its probes cannot have measured. A difference counts only where the
+ * printed digits do not explain it.
  */
 #include "base/status.h"
 #include "record/check.h"
@@ -23,23 +23,21 @@ static double percent(double a, double b) {
     return 100 * (a / b - 1);
 }
 
-/* ---- One row by itself ----------------------------------------------------------------------------------------------- */
+/* ---- One row by itself ------------------------------------------------------------------------------------------- */
 
 static void check_identities(struct check *c, const struct printed_row *r) {
     double lo = 1000 * r->prompt.v / r->ttft.hi, hi = 1000 * r->prompt.v / r->ttft.lo;
     if (r->ttft.lo > 0 && outside(r->prefill.v, lo, hi, 0.01)) {
         FOUND(c, r,
               "prefill %s tok/s is not prompt tokens / TTFT: %s / %s gives %.0f to %.0f; the two are different "
-              "statistics, a "
-              "median beside a mean (the rate stands for a TTFT of %.0f ms)",
+              "statistics, a median beside a mean (the rate stands for a TTFT of %.0f ms)",
               r->prefill.text, r->prompt.text, r->ttft.text, lo, hi, 1000 * r->prompt.v / r->prefill.v);
     }
     lo = 1000 * r->output.v / r->latency.hi, hi = 1000 * r->output.v / r->latency.lo;
     if (r->latency.lo > 0 && outside(r->client.v, lo, hi, 0.005)) {
         FOUND(c, r,
               "client %s tok/s is not output tokens / latency: %s / %s gives %.1f to %.1f; a median latency beside a "
-              "mean "
-              "rate are two statistics in one row (the rate stands for a latency of %.0f ms)",
+              "mean rate are two statistics in one row (the rate stands for a latency of %.0f ms)",
               r->client.text, r->output.text, r->latency.text, lo, hi, 1000 * r->output.v / r->client.v);
     }
     if (r->decode.lo > 0 && outside(r->tpot.v, 1000 / r->decode.hi - (r->tpot.hi - r->tpot.v),
@@ -52,8 +50,7 @@ static void check_identities(struct check *c, const struct printed_row *r) {
         double own = 1000 * r->output.v / (r->latency.v - r->ttft.v);
         FOUND(c, r,
               "decode %s tok/s is not output tokens / (latency - TTFT): %s / (%s - %s) gives %.1f, a difference of "
-              "%+.1f%%; "
-              "the rate is one that the engine reports, or its times are not this row's",
+              "%+.1f%%; the rate is one that the engine reports, or its times are not this row's",
               r->decode.text, r->output.text, r->latency.text, r->ttft.text, own, percent(r->decode.v, own));
     }
 }
@@ -91,7 +88,7 @@ static void check_totals(struct check *c, const struct printed_row *r) {
     }
 }
 
-/* ---- Prompt cache ---------------------------------------------------------------------------------------------------- */
+/* ---- Prompt cache ------------------------------------------------------------------------------------------------ */
 
 /* The highest fp16 rate that the file shows for this device, Tops/s. */
 static double matrix_peak(const struct record *record, const char *device) {
@@ -175,7 +172,7 @@ static void check_cached(struct check *c, const struct printed_table *t, const s
             r->prefill.text, r->prompt.text, why);
 }
 
-/* ---- Concurrency ----------------------------------------------------------------------------------------------------- */
+/* ---- Concurrency ------------------------------------------------------------------------------------------------- */
 
 /* The slowest row of the same workload and concurrency that a sorted table puts below a queue, though it batches. */
 static const struct printed_row *batched_elsewhere(const struct printed_table *t, const struct printed_row *r) {
@@ -207,18 +204,15 @@ static void check_queue(struct check *c, const struct printed_table *t, const st
                      other->decode.text, other->device);
         }
         FOUND(c, r,
-              "%.0f requests were queued, not batched: decode is %s tok/s beside %s alone, and TTFT %s beside the %.2f "
-              "s that "
-              "%.1f service times of %s make in a queue of one slot; all together made about %.0f tok/s, a figure the "
-              "table "
-              "does not have%s",
+              "%.0f requests were queued, not batched: decode is %s tok/s beside %s alone, and TTFT %s beside the "
+              "%.2f s that %.1f service times of %s make in a queue of one slot; all together made about %.0f tok/s, "
+              "a figure the table does not have%s",
               r->concurrency, r->decode.text, alone->decode.text, r->ttft.text, wait / 1000, wait / alone->latency.v,
               alone->latency.text, together, rank);
     } else if (ratio < 0.7) {
         FOUND(c, r,
               "%.0f requests were batched: %s tok/s is the rate of one stream (%.2f of the %s alone), all together "
-              "made about "
-              "%.0f tok/s, a figure the table does not have",
+              "made about %.0f tok/s, a figure the table does not have",
               r->concurrency, r->decode.text, ratio, alone->decode.text,
               1000 * r->concurrency * r->output.v / r->latency.v);
     }
@@ -228,7 +222,7 @@ static void check_queue(struct check *c, const struct printed_table *t, const st
     }
 }
 
-/* ---- The same work? -------------------------------------------------------------------------------------------------- */
+/* ---- The same work? ---------------------------------------------------------------------------------------------- */
 
 /* "883, 791 and 843" of the other rows that count as the same workload; false when all did the same. */
 static bool other_counts(const struct printed_table *t, const struct printed_row *r, bool prompt, char *out,
@@ -269,7 +263,7 @@ static void check_work_done(struct check *c, const struct printed_table *t, cons
     }
 }
 
-/* ---- Probes ---------------------------------------------------------------------------------------------------------- */
+/* ---- Probes ------------------------------------------------------------------------------------------------------ */
 
 static double item_number(struct json_object *probe, const char *name, const char *key) {
     struct json_object *items = record_get(probe, "items");
@@ -378,7 +372,7 @@ static void check_caps(struct check *c, const struct printed_table *t, const str
     }
 }
 
-/* ---- Whole records --------------------------------------------------------------------------------------------------- */
+/* ---- Whole records ----------------------------------------------------------------------------------------------- */
 
 static void check_missing(struct check *c, const struct record_run *run, size_t rows) {
     static const struct {
@@ -399,11 +393,10 @@ static void check_missing(struct check *c, const struct record_run *run, size_t 
             n += (size_t)snprintf(list + n, sizeof list - n, "%s%s", n ? ", " : "", wanted[i].name);
         }
     }
-    check_add(
-        c, FINDING_LEGACY, run->lines[0].number, NULL,
-        "%zu row%s of printed figures without samples: no spread, no interval, no prompt hash, no energy, no measured "
-        "quality%s%s",
-        rows, rows == 1 ? "" : "s", n ? "; not stated: " : "", list);
+    check_add(c, FINDING_LEGACY, run->lines[0].number, NULL,
+              "%zu row%s of printed figures without samples: no spread, no interval, no prompt hash, no energy, no "
+              "measured quality%s%s",
+              rows, rows == 1 ? "" : "s", n ? "; not stated: " : "", list);
 }
 
 static void check_run_probes(struct check *c, const struct printed_table *t, const struct record_run *run) {

@@ -16,7 +16,7 @@ static bool apart(double a, double b, double relative, double absolute) {
 
 #define WRONG(x, ...) check_add((x)->check, FINDING_WRONG, (x)->line->number, (x)->row, __VA_ARGS__)
 
-/* ---- Samples --------------------------------------------------------------------------------------------------------- */
+/* ---- Samples ----------------------------------------------------------------------------------------------------- */
 
 static void check_token_times(const struct check_context *x, struct json_object *s) {
     struct json_object *times = record_get(s, "token_ms");
@@ -77,7 +77,7 @@ void check_sample(const struct check_context *x) {
     check_token_times(x, s);
 }
 
-/* ---- Cache ----------------------------------------------------------------------------------------------------------- */
+/* ---- Cache ------------------------------------------------------------------------------------------------------- */
 
 /* What the samples' counts say: 1 as the row's cache state claims, 0 not, -1 nothing was reported. */
 static int counts_agree(const struct check_context *x, struct json_object **samples, size_t n, bool cold,
@@ -135,8 +135,7 @@ static void check_cache(const struct check_context *x, struct json_object **samp
         } else if (cold) {
             WRONG(x,
                   "a cold row: a request had %.0f tokens in the cache, more than the template before its nonce; the "
-                  "row is "
-                  "invalid, and says verified",
+                  "row is invalid, and says verified",
                   worst);
         } else {
             WRONG(x, "a warm row: a request had only %.0f tokens in the cache; the row is invalid, and says verified",
@@ -149,7 +148,7 @@ static void check_cache(const struct check_context *x, struct json_object **samp
     }
 }
 
-/* ---- Batching, limit, energy, quality, verdict ----------------------------------------------------------------------- */
+/* ---- Batching, limit, energy, quality, verdict ------------------------------------------------------------------- */
 
 static double median_of(struct json_object *row, const char *metric) {
     return record_number(record_get(record_get(row, "metrics"), metric), "median");

@@ -14,8 +14,8 @@ enum { W = 1 << COMPARE_WORKLOAD, S = 1 << COMPARE_STACK, H = 1 << COMPARE_HARDW
 
 enum from { FROM_ROW, FROM_TARGET, FROM_SAMPLING, FROM_MODEL, FROM_METRIC, FROM_GPU, FROM_OTHER };
 
-/* The fields of docs/records.md, "What may be compared"; each class has those of the workload too. The KV type stands in
- * the server's command line. */
+/* The fields of docs/records.md, "What may be compared"; each class has those of the workload too. The KV type stands
+ * in the server's command line. */
 static const struct {
     const char *name, *key;
     enum from from;

@@ -1,6 +1,6 @@
 /*
- * What may be compared is decided by machine: three keys, each a list of fields. Rows whose workload keys differ did not do
- * the same work; rows that share it, but not the stack or the hardware key, differ in what the fields say.
+ * What may be compared is decided by machine: three keys, each a list of fields. Rows whose workload keys differ did
+ * not do the same work; rows that share it, but not the stack or the hardware key, differ in what the fields say.
  */
 #ifndef RECORD_COMPARE_H
 #define RECORD_COMPARE_H

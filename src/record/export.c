@@ -14,41 +14,44 @@ void export_records(const struct record *const *records, size_t n, enum export_f
     forms[format](records, n, out);
 }
 
-/* ---- Columns --------------------------------------------------------------------------------------------------------- */
+/* ---- Columns ----------------------------------------------------------------------------------------------------- */
 
 const struct export_column export_columns[EXPORT_COLUMNS] = {
-    {"record", 't'},       {"date", 't'},         {"label", 't'},
-    {"source", 't'},       {"source_url", 't'},   {"suite", 't'},
-    {"engine", 't'},       {"build", 't'},        {"device_api", 't'},
-    {"model", 't'},        {"model_sha256", 't'}, {"quantization", 't'},
-    {"hardware", 't'},     {"driver", 't'},       {"power_cap_w", 'n'},
-    {"row", 't'},          {"target", 'n'},       {"test", 't'},
-    {"workload", 't'},     {"cache", 't'},        {"cache_state", 't'},
-    {"concurrency", 'n'},  {"arrival", 't'},      {"rate_rps", 'n'},
-    {"depth", 'n'},        {"batch", 'n'},        {"max_tokens", 'n'},
-    {"natural_stop", 'b'}, {"runs", 'n'},         {"failed", 'n'},
-    {"batching", 't'},     {"limit_share", 'n'},  {"j_per_output_token", 'n'},
-    {"qualified", 'b'},    {"verdict", 't'},
-};
-
-/* Where each column's value lies: a letter for the object, and the key in it. */
-static const struct {
-    char
-        object; /* r row, R run, o origin, t target, f model file, g first GPU, l limit, e energy, q quality, v verdict */
-    const char *key;
-} places[EXPORT_COLUMNS] = {
-    {'R', "id"},           {'R', "date"},    {'R', "label"},
-    {'o', "source"},       {'o', "url"},     {'R', "suite"},
-    {'t', "engine"},       {'t', "build"},   {'t', "device_api"},
-    {'t', "model"},        {'f', "sha256"},  {'f', "quantization"},
-    {'h', NULL},           {'g', "driver"},  {'r', "power_cap_w"},
-    {'r', "row"},          {'r', "target"},  {'r', "test"},
-    {'r', "workload"},     {'r', "cache"},   {'r', "cache_state"},
-    {'r', "concurrency"},  {'r', "arrival"}, {'r', "rate_rps"},
-    {'r', "depth"},        {'r', "batch"},   {'r', "max_tokens"},
-    {'r', "natural_stop"}, {'r', "runs"},    {'r', "failed"},
-    {'r', "batching"},     {'l', "share"},   {'e', "j_per_output_token"},
-    {'q', "qualified"},    {'v', "state"},
+    {"record", 't', 'R', "id"},
+    {"date", 't', 'R', "date"},
+    {"label", 't', 'R', "label"},
+    {"source", 't', 'o', "source"},
+    {"source_url", 't', 'o', "url"},
+    {"suite", 't', 'R', "suite"},
+    {"engine", 't', 't', "engine"},
+    {"build", 't', 't', "build"},
+    {"device_api", 't', 't', "device_api"},
+    {"model", 't', 't', "model"},
+    {"model_sha256", 't', 'f', "sha256"},
+    {"quantization", 't', 'f', "quantization"},
+    {"hardware", 't', 'h', NULL},
+    {"driver", 't', 'g', "driver"},
+    {"power_cap_w", 'n', 'r', "power_cap_w"},
+    {"row", 't', 'r', "row"},
+    {"target", 'n', 'r', "target"},
+    {"test", 't', 'r', "test"},
+    {"workload", 't', 'r', "workload"},
+    {"cache", 't', 'r', "cache"},
+    {"cache_state", 't', 'r', "cache_state"},
+    {"concurrency", 'n', 'r', "concurrency"},
+    {"arrival", 't', 'r', "arrival"},
+    {"rate_rps", 'n', 'r', "rate_rps"},
+    {"depth", 'n', 'r', "depth"},
+    {"batch", 'n', 'r', "batch"},
+    {"max_tokens", 'n', 'r', "max_tokens"},
+    {"natural_stop", 'b', 'r', "natural_stop"},
+    {"runs", 'n', 'r', "runs"},
+    {"failed", 'n', 'r', "failed"},
+    {"batching", 't', 'r', "batching"},
+    {"limit_share", 'n', 'l', "share"},
+    {"j_per_output_token", 'n', 'e', "j_per_output_token"},
+    {"qualified", 'b', 'q', "qualified"},
+    {"verdict", 't', 'v', "state"},
 };
 
 static struct json_object *place(const struct record_run *run, struct json_object *row, char object) {
@@ -81,12 +84,12 @@ struct export_value export_value(const struct record *r, const struct record_run
                                  size_t column) {
     (void)r;
     struct export_value v = {NULL, NAN, -1};
-    if (places[column].object == 'h') {
+    if (export_columns[column].object == 'h') {
         v.text = row_hardware(run)[0] ? row_hardware(run) : NULL;
         return v;
     }
-    struct json_object *o = place(run, row->tree, places[column].object);
-    const char *key = places[column].key;
+    struct json_object *o = place(run, row->tree, export_columns[column].object);
+    const char *key = export_columns[column].key;
     struct json_object *member = record_get(o, key);
     v.text = record_text(o, key);
     v.number = record_number(o, key);
@@ -94,7 +97,7 @@ struct export_value export_value(const struct record *r, const struct record_run
     return v;
 }
 
-/* ---- CSV ------------------------------------------------------------------------------------------------------------- */
+/* ---- CSV --------------------------------------------------------------------------------------------------------- */
 
 /* Spreadsheets take a cell that begins with one of these for a formula; an apostrophe before it makes it text. */
 static bool is_formula(char c) {
@@ -171,7 +174,7 @@ void export_csv(const struct record *const *records, size_t n, struct buf *out) 
     }
 }
 
-/* ---- Markdown -------------------------------------------------------------------------------------------------------- */
+/* ---- Markdown ---------------------------------------------------------------------------------------------------- */
 
 void export_md_cell(struct buf *out, const char *text) {
     for (const char *s = text; *s; s++) {

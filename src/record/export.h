@@ -1,7 +1,7 @@
 /*
- * Records in other programs' forms: CSV (RFC 4180) with a line per row, a Markdown table for people, SQL that the sqlite3
- * program loads, and one JSON document. Text of others is escaped for each, so that no cell becomes a formula, a tag or
- * a statement.
+ * Records in other programs' forms: CSV (RFC 4180) with a line per row, a Markdown table for people, SQL that the
+ * sqlite3 program loads, and one JSON document. Text of others is escaped for each, so that no cell becomes a
+ * formula, a tag or a statement.
  */
 #ifndef RECORD_EXPORT_H
 #define RECORD_EXPORT_H
@@ -16,7 +16,7 @@ extern const char *const export_format_names[EXPORT_FORMATS]; /* "csv", "md", "s
 /* All rows of n records; an allocation that fails leaves `out` failed. */
 void export_records(const struct record *const *records, size_t n, enum export_format format, struct buf *out);
 
-/* ---- One text as a cell of each form, for the tests too ---------------------------------------------------------------- */
+/* ---- One text as a cell of each form, for the tests too ---------------------------------------------------------- */
 
 void export_csv_cell(struct buf *out, const char *text);
 void export_md_cell(struct buf *out, const char *text);
@@ -31,7 +31,10 @@ void export_json(const struct record *const *records, size_t n, struct buf *out)
 /* What a row says of itself in one column each: named, text or number. */
 struct export_column {
     const char *name;
-    char type; /* 't' text, 'n' number, 'b' true or false */
+    char type;       /* 't' text, 'n' number, 'b' true or false */
+    char object;     /* where its value lies: r row, R run, o origin, t target, f model file, g first GPU, l limit,
+                  * e energy, q quality, v verdict, h the hardware's name */
+    const char *key; /* in it */
 };
 struct export_value {
     const char *text; /* NULL: not known */

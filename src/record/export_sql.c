@@ -35,8 +35,8 @@ static const char schema[] =
     "NULL, "
     "date TEXT, label TEXT, suite TEXT, command TEXT, source TEXT NOT NULL, source_format TEXT, source_url TEXT, "
     "statistic TEXT, json TEXT NOT NULL);\n"
-    "CREATE TABLE IF NOT EXISTS rows (row_id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs(run), "
-    "line INTEGER NOT NULL";
+    "CREATE TABLE IF NOT EXISTS rows (row_id INTEGER PRIMARY KEY, run INTEGER NOT NULL REFERENCES runs(run), line "
+    "INTEGER NOT NULL";
 
 /* Columns of runs that rows repeat are left out of them. */
 static bool row_column(size_t i) {
@@ -80,10 +80,8 @@ static const char *plain_json(struct json_object *o) {
 static void put_run(const struct record *r, const struct record_run *run, struct buf *out) {
     static const char *const keys[] = {"id", "date", "label", "suite", "command"};
     struct json_object *t = run->lines[0].tree, *origin = record_get(t, "origin");
-    buf_puts(
-        out,
-        "INSERT INTO runs (path, line, id, date, label, suite, command, source, source_format, source_url, statistic, "
-        "json) VALUES (");
+    buf_puts(out, "INSERT INTO runs (path, line, id, date, label, suite, command, source, source_format, source_url, "
+                  "statistic, json) VALUES (");
     export_sql_text(out, r->path);
     buf_printf(out, ", %zu", run->lines[0].number);
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
@@ -198,7 +196,7 @@ void export_sql(const struct record *const *records, size_t n, struct buf *out) 
     buf_puts(out, "COMMIT;\n");
 }
 
-/* ---- JSON ------------------------------------------------------------------------------------------------------------ */
+/* ---- JSON -------------------------------------------------------------------------------------------------------- */
 
 /* {"records": [{"path", "run": {...}, "lines": [...]}]}: the lines as they are, in one document. */
 void export_json(const struct record *const *records, size_t n, struct buf *out) {

@@ -16,7 +16,7 @@ const char *const figure_names[N_FIGURES] = {
     "cached_tokens", "output_tokens", "aggregate_tok_s", "streams_decoding", "tok_s",
 };
 
-/* ---- Index ----------------------------------------------------------------------------------------------------------- */
+/* ---- Index ------------------------------------------------------------------------------------------------------- */
 
 static int compare_numbers(struct json_object *a, struct json_object *b, const char *key) {
     double x = record_number(a, key), y = record_number(b, key);
@@ -80,7 +80,7 @@ struct json_object **sample_index_find(const struct sample_index *x, const char 
     return x->samples + lo;
 }
 
-/* ---- Values ---------------------------------------------------------------------------------------------------------- */
+/* ---- Values ------------------------------------------------------------------------------------------------------ */
 
 static bool add(struct figures *f, enum figure which, double value, double tolerance) {
     struct figure_values *v = &f->of[which];
@@ -145,7 +145,7 @@ static bool add_sample(struct figures *f, struct json_object *s, bool raw) {
     return ok && add_gaps(f, record_get(s, "token_ms"));
 }
 
-/* ---- Rounds ---------------------------------------------------------------------------------------------------------- */
+/* ---- Rounds ------------------------------------------------------------------------------------------------------ */
 
 struct span {
     double from, to;
@@ -169,7 +169,8 @@ static double union_length(struct span *spans, size_t n) {
     return total;
 }
 
-/* The requests of one run: they were sent together. One that failed, or whose times are not known, takes the round out. */
+/* The requests of one run: they were sent together. One that failed, or whose times are not known, takes the round
+ * out. */
 static bool add_round(struct figures *f, struct json_object **samples, size_t n) {
     double first_send = INFINITY, last_end = 0, tokens = 0, decoding = 0;
     struct span *spans = mem_alloc(n * sizeof *spans);

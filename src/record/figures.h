@@ -1,6 +1,6 @@
 /*
- * A row's figures, computed again from its samples with the formulas of docs/records.md. The times of a sample are written
- * to the microsecond, so that each figure has a tolerance: what that rounding can have changed.
+ * A row's figures, computed again from its samples with the formulas of docs/records.md. The times of a sample are
+ * written to the microsecond, so that each figure has a tolerance: what that rounding can have changed.
  */
 #ifndef RECORD_FIGURES_H
 #define RECORD_FIGURES_H

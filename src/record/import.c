@@ -41,7 +41,7 @@ static enum import_format detect(const char *bytes, size_t n) {
     return mentions(bytes, n, "All runs (") ? IMPORT_PAGE : IMPORT_AUTO;
 }
 
-/* ---- After the importer: figures from samples, deviations, verdicts --------------------------------------------------- */
+/* ---- After the importer: figures from samples, deviations, verdicts ---------------------------------------------- */
 
 static struct json_object *text_value(const char *text) {
     return json_object_new_string_len(text, (int)strlen(text));

@@ -1,7 +1,8 @@
 /*
- * Records from what other tools wrote. An importer names every value that its source has and leaves the rest null; where the
- * source kept its samples the row's figures are computed from them, otherwise the row holds what was printed. What does not
- * fit together is written into the row's "deviations", by the same rules as `sluice check` has.
+ * Records from what other tools wrote. An importer names every value that its source has and leaves the rest null;
+ * where the source kept its samples the row's figures are computed from them, otherwise the row holds what was
+ * printed. What does not fit together is written into the row's "deviations", by the same rules as `sluice check`
+ * has.
  */
 #ifndef RECORD_IMPORT_H
 #define RECORD_IMPORT_H
@@ -34,13 +35,14 @@ struct import_summary {
     size_t n_records, n_rows, n_samples, n_deviations;
 };
 
-/* Reads a file ("-": standard input) and appends its records. The error names the file, and line or key where it can. */
+/* Reads a file ("-": standard input) and appends its records. The error names the file, and line or key where
+ * it can. */
 sluice_status import_file(const char *path, const struct import_options *options, struct record_writer *out,
                           struct import_summary *summary, sluice_error *err);
 sluice_status import_memory(const char *name, const char *bytes, size_t n, const struct import_options *options,
                             struct record_writer *out, struct import_summary *summary, sluice_error *err);
 
-/* ---- For the importers ----------------------------------------------------------------------------------------------- */
+/* ---- For the importers ------------------------------------------------------------------------------------------- */
 
 struct import {
     const char *name; /* of the source, for errors */

@@ -2,13 +2,14 @@
  * Load generators that ask servers over the API.
  *
  *   vllm bench serve --save-result   one object: totals, and statistics named mean_ttft_ms, p99_itl_ms...; with
- *                                    --save-detailed also lists: input_lens, output_lens, ttfts and itls (seconds), errors
+ *                                    --save-detailed also lists: input_lens, output_lens, ttfts and itls (seconds),
+ * errors
  *                                    (vllm/benchmarks/serve.py, read at 0.11 to 0.21; start_times in the later ones)
  *   AIPerf profile_export_aiperf.json   one object: a block {"unit", "avg", "p50"...} per metric (schema 1.0 to 1.5)
  *   AIPerf profile_export.jsonl         an object per request: "metadata", "metrics" {"value", "unit"}, "error"
  *
- * Both count a request's latency to its last token, so end_ms is last_token_ms. None sends a nonce or reads the count of
- * cached tokens, so the rows stay unverified.
+ * Both count a request's latency to its last token, so end_ms is last_token_ms. None sends a nonce or reads the count
+ * of cached tokens, so the rows stay unverified.
  */
 #include "base/buf.h"
 #include "base/limits.h"
@@ -32,7 +33,7 @@ static sluice_status parse(struct import *im, const char *s, size_t n, struct js
     return json_tree_parse(s, n, &limits, false, out, NULL, im->err);
 }
 
-/* ---- What is printed ------------------------------------------------------------------------------------------------- */
+/* ---- What is printed --------------------------------------------------------------------------------------------- */
 
 struct printed_list {
     const char **pairs; /* [n][2]; names are ours, values the tree's */
@@ -78,7 +79,7 @@ static void printed_add(struct printed_list *l, const char *prefix, const char *
     l->n++;
 }
 
-/* ---- vLLM ------------------------------------------------------------------------------------------------------------ */
+/* ---- vLLM -------------------------------------------------------------------------------------------------------- */
 
 static struct json_object *list(struct json_object *o, const char *key) {
     struct json_object *v = record_get(o, key);
@@ -235,7 +236,7 @@ sluice_status import_vllm(struct import *im) {
     return status;
 }
 
-/* ---- AIPerf ---------------------------------------------------------------------------------------------------------- */
+/* ---- AIPerf ------------------------------------------------------------------------------------------------------ */
 
 static const char *first_text(struct json_object *o, const char *const *paths, size_t n) {
     for (size_t i = 0; i < n; i++) {

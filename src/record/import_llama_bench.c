@@ -1,7 +1,7 @@
 /*
  * llama.cpp's llama-bench: -o json (an array), -o jsonl (an object per line), -o sql. Names as in its tools/llama-bench
- * (build_commit, n_prompt, samples_ns...; read at build 9174, the JSON since 2023 has them). JSON keeps the samples; SQL
- * only averages. Tests with the same build, model and settings make one record.
+ * (build_commit, n_prompt, samples_ns...; read at build 9174, the JSON since 2023 has them). JSON keeps the samples;
+ * SQL only averages. Tests with the same build, model and settings make one record.
  */
 #include "base/buf.h"
 #include "base/limits.h"
@@ -241,7 +241,7 @@ sluice_status import_llama_bench_json(struct import *im) {
     return end_group(im, &g, status);
 }
 
-/* ---- SQL ------------------------------------------------------------------------------------------------------------- */
+/* ---- SQL --------------------------------------------------------------------------------------------------------- */
 
 struct sql {
     const char *s, *end;

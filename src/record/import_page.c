@@ -1,7 +1,7 @@
 /*
  * A results page as text: a header (name, checkpoint, commit), the table "All runs (N)" of 18 columns, and one block of
- * environment per rig and power cap, with its probe table. Each block becomes a record. The columns have no heads in the
- * text; their meaning is what the arithmetic between them shows.
+ * environment per rig and power cap, with its probe table. Each block becomes a record. The columns have no heads in
+ * the text; their meaning is what the arithmetic between them shows.
  */
 #include "base/mem.h"
 #include "base/status.h"
@@ -40,7 +40,7 @@ struct table_row {
     bool taken;
 };
 
-/* ---- Text ------------------------------------------------------------------------------------------------------------ */
+/* ---- Text -------------------------------------------------------------------------------------------------------- */
 
 static char *trim(char *s) {
     s += strspn(s, " \t");
@@ -94,7 +94,7 @@ static const char *field(const struct page *p, const struct block *b, const char
     return NULL;
 }
 
-/* ---- The header ------------------------------------------------------------------------------------------------------ */
+/* ---- The header -------------------------------------------------------------------------------------------------- */
 
 static void copy(char *out, size_t cap, const char *s, size_t n) {
     snprintf(out, cap, "%.*s", (int)(n < cap ? n : cap - 1), s);
@@ -153,9 +153,10 @@ static sluice_status find_parts(struct import *im, struct page *p) {
     return SLUICE_OK;
 }
 
-/* ---- The table ------------------------------------------------------------------------------------------------------- */
+/* ---- The table --------------------------------------------------------------------------------------------------- */
 
-/* "...24 GiBcap 350 Wdrv 590", "...24 GiB450 W maxdrv 590", "...unified": the name ends where the power state begins. */
+/* "...24 GiBcap 350 Wdrv 590", "...24 GiB450 W maxdrv 590", "...unified": the name ends where the power state
+ * begins. */
 static void read_hardware(struct table_row *r) {
     const char *s = r->column[2];
     const char *cap = strstr(s, "cap "), *max = strstr(s, " W max");
@@ -187,8 +188,8 @@ static sluice_status read_row(struct import *im, const struct page *p, size_t li
     }
     if (isnan(leading(r->column[6])) || isnan(leading(r->column[7]))) {
         return fail(im->err, SLUICE_E_FORMAT,
-                    "%s, line %zu: column 7 is the concurrency and column 8 the decode rate, not \"%.20s\" "
-                    "and \"%.20s\"",
+                    "%s, line %zu: column 7 is the concurrency and column 8 the decode rate, not \"%.20s\" and "
+                    "\"%.20s\"",
                     im->name, line + 1, r->column[6], r->column[7]);
     }
     read_hardware(r);
@@ -202,7 +203,7 @@ static bool belongs(const struct page *p, const struct block *b, const struct ta
     return same_cap && n <= strlen(r->column[2]) && memcmp(heading, r->column[2], n) == 0;
 }
 
-/* ---- Lines of a record ----------------------------------------------------------------------------------------------- */
+/* ---- Lines of a record ------------------------------------------------------------------------------------------- */
 
 /* "llama.cpp cuda-4f13cb7 (cuda)" */
 static void split_backend(const char *s, char engine[64], char build[64], char api[64]) {

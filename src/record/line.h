@@ -1,6 +1,6 @@
 /*
- * Writes one line of a record (docs/records.md) into a buffer: an open JSON object to which members are appended. What is
- * not known is null, never zero. A failed allocation leaves the buffer `failed`; record_write then says so.
+ * Writes one line of a record (docs/records.md) into a buffer: an open JSON object to which members are appended.
+ * What is not known is null, never zero. A failed allocation leaves the buffer `failed`; record_write then says so.
  *
  *     line_start(&b, "row");
  *     line_put_text(&b, "row", "agent/c4/cold");

@@ -1,6 +1,6 @@
 /*
- * Figures as a source printed them: the number, and the range that its digits leave open. All rows of a file that have some
- * form one table, since much of what is wrong with a row shows only beside another.
+ * Figures as a source printed them: the number, and the range that its digits leave open. All rows of a file that
+ * have some form one table, since much of what is wrong with a row shows only beside another.
  */
 #ifndef RECORD_PRINTED_H
 #define RECORD_PRINTED_H

@@ -284,7 +284,7 @@ void record_free(struct record *r) {
     mem_free(r);
 }
 
-/* ---- Members --------------------------------------------------------------------------------------------------------- */
+/* ---- Members ----------------------------------------------------------------------------------------------------- */
 
 const struct record_line *record_find(const struct record_run *run, enum record_kind kind) {
     for (size_t i = 0; i < run->n_lines; i++) {

@@ -30,9 +30,9 @@ struct record { /* a file */
 /* What is wrong with a file, one sentence a call; `text` ends with the call. */
 typedef void (*record_problem)(void *ctx, size_t line, const char *text);
 
-/* Reads a whole file ("-": standard input). Without `problem` the first thing that is wrong is the error, which names file,
- * line and field. With it the errors of single lines go there, those lines are left out, and reading goes on; what is left
- * to fail is that the file cannot be read, is too large, or that memory is out. */
+/* Reads a whole file ("-": standard input). Without `problem` the first thing that is wrong is the error, which names
+ * file, line and field. With it the errors of single lines go there, those lines are left out, and reading goes on;
+ * what is left to fail is that the file cannot be read, is too large, or that memory is out. */
 sluice_status record_read_all(const char *path, record_problem problem, void *ctx, struct record **out,
                               sluice_error *err);
 sluice_status record_read(const char *path, struct record **out, sluice_error *err);
@@ -50,7 +50,7 @@ const struct record_line *record_find(const struct record_run *run, enum record_
 /* The target that a row or sample names. */
 struct json_object *record_target(const struct record_run *run, struct json_object *row);
 
-/* ---- Members of lines that have been checked ------------------------------------------------------------------------- */
+/* ---- Members of lines that have been checked --------------------------------------------------------------------- */
 
 struct json_object *record_get(struct json_object *o, const char *key); /* NULL for null, absent, or o NULL */
 /* "a.b.c" */

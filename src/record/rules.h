@@ -1,5 +1,5 @@
-/* The form of a record's lines as tables (docs/records.md; docs/records.schema.json says the same to other programs), and
- * the one function that holds a value against them. */
+/* The form of a record's lines as tables (docs/records.md; docs/records.schema.json says the same to other programs),
+ * and the one function that holds a value against them. */
 #ifndef RECORD_RULES_H
 #define RECORD_RULES_H
 
@@ -60,7 +60,8 @@ enum record_kind {
 extern const char *const record_kind_names[RECORD_KINDS];
 extern const struct rule rule_run, rule_probe, rule_sample, rule_row, rule_pair, rule_comparison, rule_trace, rule_end;
 
-/* Holds a line against the rules of its kind. label: "FILE, line 7", starts the error's sentence, which names the field. */
+/* Holds a line against the rules of its kind. label: "FILE, line 7", starts the error's sentence, which names the
+ * field. */
 sluice_status rules_check(struct json_object *line, const char *label, enum record_kind *kind, sluice_error *err);
 
 #endif

@@ -46,7 +46,7 @@ static const struct rule_field sample_fields[] = {
 };
 const struct rule rule_sample = {.types = RULE_OBJECT, .fields = sample_fields};
 
-/* ---- row ----------------------------------------------------------------------------------------------------------- */
+/* ---- row --------------------------------------------------------------------------------------------------------- */
 
 ENUM(test, 0, "api", "raw", "probe");
 ENUM(cache, 0, "cold", "warm", "none", "unknown");
@@ -190,7 +190,7 @@ static const struct rule_field row_fields[] = {
 };
 const struct rule rule_row = {.types = RULE_OBJECT, .fields = row_fields};
 
-/* ---- pair, comparison ---------------------------------------------------------------------------------------------- */
+/* ---- pair, comparison -------------------------------------------------------------------------------------------- */
 
 ENUM(order, 0, "ABBA", "BAAB");
 static const struct rule values = {.types = RULE_ARRAY, .items = &rule_signed_null};

@@ -153,7 +153,7 @@ static const struct rule_field run_fields[] = {
 };
 const struct rule rule_run = {.types = RULE_OBJECT, .fields = run_fields};
 
-/* ---- probe --------------------------------------------------------------------------------------------------------- */
+/* ---- probe ------------------------------------------------------------------------------------------------------- */
 
 static const char *const item_names[] = {"read", "copy",    "int8",   "bf16",    "fp16",      "fp8",
                                          "f32",  "barrier", "launch", "pcie_up", "pcie_down", NULL};
@@ -179,7 +179,7 @@ static const struct rule_field probe_fields[] = {
 };
 const struct rule rule_probe = {.types = RULE_OBJECT, .fields = probe_fields};
 
-/* ---- trace, end ---------------------------------------------------------------------------------------------------- */
+/* ---- trace, end -------------------------------------------------------------------------------------------------- */
 
 static const struct rule times = {.types = RULE_ARRAY, .items = &rule_number};
 static const struct rule one_series = {.types = RULE_ARRAY, .items = &rule_signed_null};

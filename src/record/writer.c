@@ -40,8 +40,8 @@ static sluice_status last_line(struct record_writer *w, off_t *out, sluice_error
         for (size_t i = n; i-- > 0;) {
             if (!end_seen && block[i] != '\n') {
                 return fail(err, SLUICE_E_FORMAT,
-                            "%s: the last line has no end (a run was cut off in the middle of it); take that line out, "
-                            "then the record can go on",
+                            "%s: the last line has no end (a run was cut off in the middle of it); take that line "
+                            "out, then the record can go on",
                             w->path);
             }
             if (end_seen && block[i] == '\n') {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/unit/data/record.jsonl: a record with every kind of line, its figures computed here from its samples with
-the formulas of docs/records.md and nothing of the project's code. Always the same bytes.
+"""Writes tests/unit/data/record.jsonl: a record with every kind of line, its figures computed here from its samples
+with the formulas of docs/records.md and nothing of the project's code. Always the same bytes.
 
     python3 tests/oracle/make_record.py > tests/unit/data/record.jsonl
 """
@@ -78,8 +78,9 @@ TARGET = {
 }
 GPU = {
     "name": "Test GPU", "uuid_hash": "0123abcd", "memory_bytes": 25769803776, "driver": "590.48.01", "cuda": "13.1",
-    "compute_capability": "9.0", "sms": 132, "power_limit_w": 700, "power_limit_max_w": 700, "power_limit_default_w": 700,
-    "clock_sm_mhz": 1980, "clock_sm_max_mhz": 1980, "clock_mem_mhz": 2619, "clock_mem_max_mhz": 2619,
+    "compute_capability": "9.0", "sms": 132, "power_limit_w": 700, "power_limit_max_w": 700,
+    "power_limit_default_w": 700, "clock_sm_mhz": 1980, "clock_sm_max_mhz": 1980, "clock_mem_mhz": 2619,
+    "clock_mem_max_mhz": 2619,
     "bus_width_bits": 6144, "pcie_gen": 5, "pcie_gen_max": 5, "pcie_width": 16, "pcie_width_max": 16, "ecc": True,
     "mig": False, "unified_memory": False,
 }
@@ -227,8 +228,9 @@ def first_record():
             samples.append(sample("agent/c2/warm", number, stream, False, 590, clock + stream * 0.01, ok=ok, base=4))
         clock += 150
     emit("row", **row("agent/c2/warm", samples, 2, "warm", 0, 3,
-                      quality={"qualified": False, "reason": "no reference file", "kind": None, "reference_sha256": None,
-                               "tokens": None, "kl_mean": None, "kl_p999": None, "top1_agreement": None},
+                      quality={"qualified": False, "reason": "no reference file", "kind": None,
+                               "reference_sha256": None, "tokens": None, "kl_mean": None, "kl_p999": None,
+                               "top1_agreement": None},
                       verdict={"state": "noisy", "reasons": ["steal time 3%"]}))
 
     samples = [sample("agent/rate5/cold", i, 0, False, 0, clock + i * 200 + 2.5, intended=ms(clock + i * 200))
@@ -273,8 +275,9 @@ def second_record():
     emit("pair", block=2, order="ABBA", row="agent/c1/cold", a=[100.0, None], b=[1.0, 2.0], ratio=None, valid=False,
          reason="the resting target used 5% of a core")
     # the Hodges-Lehmann estimate of two values is their mean
-    emit("comparison", row="agent/c1/cold", metric="decode_tok_s", blocks=2, ratio=digits(math.sqrt(ratios[0] * ratios[1])),
-         interval=[1.05, 1.15], level=0.95, smallest_effect=0.02, verdict="better", stopped="blocks", reasons=[])
+    emit("comparison", row="agent/c1/cold", metric="decode_tok_s", blocks=2,
+         ratio=digits(math.sqrt(ratios[0] * ratios[1])), interval=[1.05, 1.15], level=0.95,
+         smallest_effect=0.02, verdict="better", stopped="blocks", reasons=[])
     emit("end", duration_s=3.5, rows=0, samples=0, rows_left_out=0, interrupted=False, noise=None,
          verdict={"state": "clean", "reasons": []})
 

@@ -18,7 +18,7 @@ const dir = mkdtempSync(path.join(tmpdir(), 'sluice-records-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
 const schema = JSON.parse(readFileSync(path.join(root, 'docs/records.schema.json'), 'utf8'));
-const matches = new Ajv2020({ allErrors: false, strict: true, strictTypes: false, strictRequired: false }).compile(schema);
+const matches = new Ajv2020({ strict: true, strictTypes: false, strictRequired: false }).compile(schema);
 const lines = (file) => readFileSync(file, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
 
 // Writes lines with a chain of their own; a "prev" that the test broke stays as it is.
@@ -47,9 +47,11 @@ function* mutations(object, at = []) {
     const here = [...at, key];
     yield [here, undefined];
     for (const other of values) {
-      if (here[0] !== 'prev' || other?.length !== 64) yield [here, other]; // a wrong hash is the chain's business, not the form's
+      // a wrong hash is the chain's business, not the form's
+      if (here[0] !== 'prev' || other?.length !== 64) yield [here, other];
     }
-    if (value && typeof value === 'object') yield* mutations(Array.isArray(value) ? Object.fromEntries(value.slice(0, 1).entries()) : value, here);
+    if (Array.isArray(value)) yield* mutations(Object.fromEntries(value.slice(0, 1).entries()), here);
+    else if (value && typeof value === 'object') yield* mutations(value, here);
   }
   if (!Array.isArray(object)) yield [[...at, 'no_such_key'], 1];
 }
@@ -91,8 +93,10 @@ test('schema and check agree on every changed line', () => {
     part.forEach((c, i) => {
       const number = 2 * i + 2;
       const schemaSays = matches(written[number - 1]);
-      assert.equal(!bad.has(number), schemaSays, `${c.object.kind} ${c.at.join('.')} = ${JSON.stringify(c.value)}: the schema says `
-        + `${schemaSays} (${JSON.stringify(matches.errors?.[0])}), check ${!bad.has(number)}`);
+      const what = `${c.object.kind} ${c.at.join('.')} = ${JSON.stringify(c.value)}`;
+      const why = JSON.stringify(matches.errors?.[0]);
+      const checkSays = !bad.has(number);
+      assert.equal(checkSays, schemaSays, `${what}: the schema says ${schemaSays} (${why}), check ${checkSays}`);
     });
   }
 });
@@ -110,7 +114,9 @@ test('a changed record has exit code 1, a noisy or legacy one 0', () => {
   assert.match(plain.stdout, /ok: 5 records, 25 rows, 0 samples, 5 invalid/);
 });
 
-test('SQL loads into sqlite3, and its figures are those of the record', { skip: spawnSync('sqlite3', ['--version']).error && 'no sqlite3' }, () => {
+const noSqlite = spawnSync('sqlite3', ['--version']).error && 'no sqlite3';
+
+test('SQL loads into sqlite3, and its figures are those of the record', { skip: noSqlite }, () => {
   const db = path.join(dir, 'records.db');
   const sql = execFileSync(binary, ['export', '--format', 'sql', valid, legacy]);
   execFileSync('sqlite3', ['-bail', db], { input: sql });
@@ -121,7 +127,8 @@ test('SQL loads into sqlite3, and its figures are those of the record', { skip: 
   assert.equal(ask('select count(*) n from samples')[0].n, 48);
   assert.equal(ask('select label from runs where run = 1')[0].label, 'a "label", with commas');
   const row = lines(valid).find((line) => line.kind === 'row');
-  const own = ask(`select median, lo, n from metrics join rows using (row_id) where "row" = 'agent/c1/cold' and name = 'ttft_ms'`)[0];
+  const own = ask(`select median, lo, n from metrics join rows using (row_id)
+    where "row" = 'agent/c1/cold' and name = 'ttft_ms'`)[0];
   assert.equal(own.median, row.metrics.ttft_ms.median);
   assert.equal(own.lo, row.metrics.ttft_ms.interval[0]);
   assert.equal(own.n, 6);

@@ -115,8 +115,8 @@ static void test_rules(void **state) {
         {"row", "agent/c1/cold", "metrics.ttft_ms", "null", FINDING_WRONG,
          "ttft_ms is missing, and the samples give it"},
         {"row", "agent/c1/cold", "metrics.queue_ms",
-         "{\"median\":1,\"interval\":null,\"level\":null,\"mean\":1,\"sd\":null,"
-         "\"min\":1,\"max\":1,\"n\":1,\"p50\":null,\"p90\":null,\"p95\":null,\"p99\":null}",
+         "{\"median\":1,\"interval\":null,\"level\":null,\"mean\":1,\"sd\":null,\"min\":1,\"max\":1,\"n\":1,\"p50\":"
+         "null,\"p90\":null,\"p95\":null,\"p99\":null}",
          FINDING_WRONG, "queue_ms has values, and no sample gives one"},
         {"row", "agent/c2/warm", "target", "1", FINDING_WRONG, "target 1 is named"},
         {"sample", NULL, "end_ms", "1", FINDING_WRONG, "end_ms (1.000) lies before last_token_ms"},
@@ -125,12 +125,14 @@ static void test_rules(void **state) {
         {"sample", NULL, "reasoning_tokens", "5", FINDING_WRONG, "5 reasoning tokens among 4"},
         {"sample", "agent/rate5/cold", "intended_ms", "9e9", FINDING_WRONG, "before it was meant to be"},
         {"probe", NULL, "items",
-         "[{\"name\":\"read\",\"unit\":\"GB/s\",\"threads\":2,\"median\":3,\"min\":1,\"max\":3,\"n\":3,"
-         "\"samples\":[1,2,3],\"theory\":10,\"share\":0.3,\"how\":null}]",
+         "[{\"name\":\"read\",\"unit\":\"GB/"
+         "s\",\"threads\":2,\"median\":3,\"min\":1,\"max\":3,\"n\":3,\"samples\":[1,2,3],\"theory\":10,\"share\":0.3,"
+         "\"how\":null}]",
          FINDING_WRONG, "probe read: median 3"},
         {"probe", NULL, "items",
-         "[{\"name\":\"copy\",\"unit\":\"GB/s\",\"threads\":2,\"median\":2,\"min\":1,\"max\":3,\"n\":3,"
-         "\"samples\":[1,2,3],\"theory\":10,\"share\":0.3,\"how\":null}]",
+         "[{\"name\":\"copy\",\"unit\":\"GB/"
+         "s\",\"threads\":2,\"median\":2,\"min\":1,\"max\":3,\"n\":3,\"samples\":[1,2,3],\"theory\":10,\"share\":0.3,"
+         "\"how\":null}]",
          FINDING_WRONG, "probe copy: share 0.3"},
         {"trace", NULL, "t_ms", "[0,100]", FINDING_WRONG, "has 3 values for 2 times"},
         {"trace", NULL, "t_ms", "[0,100,99]", FINDING_WRONG, "t_ms[2] of the trace"},

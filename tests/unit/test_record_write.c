@@ -208,8 +208,7 @@ static void test_line(void **state) {
     line_start(&b, "row");
     line_put_metric(&b, "m", &s, NULL);
     expect_line(&b, "{\"kind\":\"row\",\"m\":{\"median\":0,\"interval\":null,\"level\":null,\"mean\":0,\"sd\":null,"
-                    "\"min\":0,\"max\":0,"
-                    "\"n\":1,\"p50\":null,\"p90\":null,\"p95\":null,\"p99\":null}}");
+                    "\"min\":0,\"max\":0,\"n\":1,\"p50\":null,\"p90\":null,\"p95\":null,\"p99\":null}}");
     assert_true(line_round_ms(1.2345678) == 1.235);
     buf_free(&b);
 }
