@@ -10,6 +10,7 @@
 #include <json-c/json.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define FOUND(c, r, ...)   check_add((c), FINDING_LEGACY, (r)->line->number, (r)->key, __VA_ARGS__)
@@ -318,9 +319,7 @@ static void check_units(struct check *c, const struct record_run *run, const str
     struct json_object *gpu = first_gpu(run);
     const char *name = record_text(gpu, "name"), *compute = record_text(gpu, "compute_capability");
     double units = record_number(gpu, "sms");
-    int generation = 0;
-    if (name && strstr(name, "Radeon") && compute && sscanf(compute, "%d", &generation) == 1 && generation >= 10 &&
-        units > 0) {
+    if (name && strstr(name, "Radeon") && compute && strtod(compute, NULL) >= 10 && units > 0) {
         FOUND_PROBE(
             c, l,
             "%s: %.0f SM/CU are work-group processors of two compute units each, as the runtime of this architecture "

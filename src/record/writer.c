@@ -16,6 +16,7 @@ struct record_writer {
     int fd;
     bool owned;   /* the file is ours to close */
     bool regular; /* can be cut back */
+    bool replace; /* what is in the file goes when the first line comes */
     off_t length; /* of the whole lines */
     char *path;
     struct chain chain;
@@ -103,7 +104,8 @@ static sluice_status open_file(struct record_writer *w, bool append, sluice_erro
         return fail(err, SLUICE_E_BUSY, "another process is writing its record to %s; choose another file", w->path);
     }
     if (!append) {
-        return ftruncate(w->fd, 0) == 0 ? SLUICE_OK : io_error(w, "opened in", errno, err);
+        w->replace = true;
+        return SLUICE_OK;
     }
     w->length = lseek(w->fd, 0, SEEK_END);
     if (w->length < 0) {
@@ -187,6 +189,10 @@ sluice_status record_write(struct record_writer *w, const struct buf *line, slui
     if (w->line.failed) {
         return fail(err, SLUICE_E_NOMEM, "no memory for a line of %s", w->path);
     }
+    if (w->replace && ftruncate(w->fd, 0) != 0) {
+        return io_error(w, "written to", errno, err);
+    }
+    w->replace = false;
     TRY(write_all(w, w->line.data, w->line.len, err));
     return chain_add(&w->chain, w->line.data, w->line.len - 1, err);
 }

@@ -10,8 +10,9 @@
 
 struct record_writer;
 
-/* "-" is standard output. append: the chain of an existing file goes on; without, the file is replaced. A file that
- * another process is writing, or whose last line has no end, is refused. */
+/* "-" is standard output. append: the chain of an existing file goes on; without, the first line replaces what is in the
+ * file, so that a run that fails before it leaves the old record alone. A file that another process is writing, or whose
+ * last line has no end, is refused. */
 sluice_status record_writer_open(const char *path, bool append, struct record_writer **out, sluice_error *err);
 /* line: one JSON object as record/line.h makes it: begins with {"kind":"..." and has no "prev" and no newline. */
 sluice_status record_write(struct record_writer *w, const struct buf *line, sluice_error *err);

@@ -86,6 +86,9 @@ static void test_chain(void **state) {
     put(w, "run", "c");
     assert_int_equal(record_writer_close(w, NULL), SLUICE_OK);
     check_chain(3);
+    w = open_writer(false); /* nothing written: the old record stays */
+    assert_int_equal(record_writer_close(w, NULL), SLUICE_OK);
+    check_chain(3);
     w = open_writer(false);
     put(w, "run", "d");
     assert_int_equal(record_writer_close(w, NULL), SLUICE_OK);
