@@ -122,8 +122,8 @@ static sluice_status check_order(struct reader *r, enum record_kind kind, bool *
 }
 
 static sluice_status read_line(struct reader *r, const char *s, size_t n) {
-    char label[600];
-    snprintf(label, sizeof label, "%.500s, line %zu", r->record->path, r->number);
+    char label[300];
+    snprintf(label, sizeof label, "%.240s, line %zu", r->record->path, r->number);
     struct json_tree_limits limits = {label, LIMIT_RECORD_VALUES, RECORD_CONTAINERS};
     struct json_object *tree = NULL;
     sluice_error what = {0};
