@@ -1,368 +1,324 @@
-/* Drives a suite: finds out what the server is, then sends the rounds of every cell. */
+/* Drives a suite from the machine's limits to the record's last line. */
 #include "bench/bench.h"
 
 #include "base/clock.h"
-#include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
-#include "bench/client.h"
+#include "bench/child.h"
+#include "bench/prompt.h"
 
-#include <json-c/json.h>
-#include <pthread.h>
-#include <stdarg.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
 
-struct driver {
-    const struct bench_options *options;
-    struct bench_record *record;
-    struct client **clients; /* [n_clients] */
-    uint32_t n_clients;
-    uint64_t zero_ns, nonce;
-    double tokens_per_word;
-    uint64_t requests_done, requests_total;
-    struct suite suite;
-    sluice_error *err;
-};
+#define HASH_QUICK_MS 2000
+#define HASH_MS       180000
+#define LOAD_SLOTS    8u
+#define SPILL_BYTES   (64 << 20) /* that went to swap during a load: more than noise */
 
-/* One request of a round. All threads wait at the gate, so that they send together. */
-struct job {
-    struct client *client;
-    struct buf body;
-    struct sample sample;
-    struct gate *gate;
-    pthread_t thread;
-    bool started;
-};
-
-struct gate {
-    pthread_mutex_t mutex;
-    pthread_cond_t opened;
-    bool open;
-};
-
-static void *job_main(void *arg) {
-    struct job *j = arg;
-    pthread_mutex_lock(&j->gate->mutex);
-    while (!j->gate->open) {
-        pthread_cond_wait(&j->gate->opened, &j->gate->mutex);
-    }
-    pthread_mutex_unlock(&j->gate->mutex);
-    client_chat(j->client, j->body.data, j->body.len, &j->sample);
-    return NULL;
+static bool stopped(const struct bench *b) {
+    return b->options->stop && atomic_load(b->options->stop);
 }
 
-static bool stopped(const struct driver *d) {
-    return d->options->stop && atomic_load(d->options->stop);
+/* ---- The server */
+
+/* Bytes in use and in swap on the whole machine; false where /proc/meminfo does not say. */
+static bool machine_memory(int64_t *used, int64_t *swapped) {
+    long long total = -1, available = -1, swap = -1, swap_free = -1;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        (void)(sscanf(line, "MemTotal: %lld", &total) || sscanf(line, "MemAvailable: %lld", &available) ||
+               sscanf(line, "SwapTotal: %lld", &swap) || sscanf(line, "SwapFree: %lld", &swap_free));
+    }
+    if (f) {
+        fclose(f);
+    }
+    *used = (int64_t)(total - available) << 10;
+    *swapped = swap >= 0 && swap_free >= 0 ? (int64_t)(swap - swap_free) << 10 : 0;
+    return total >= 0 && available >= 0;
 }
 
-/* ---- What the server is */
-
-static struct json_object *get_json(struct driver *d, const char *path, sluice_error *err) {
-    struct buf body = {0};
-    long http_status = 0;
-    struct json_object *v = NULL;
-    if (client_get(d->clients[0], path, &body, &http_status, err) == SLUICE_OK) {
-        struct json_tokener *tok = http_status == 200 ? json_tokener_new_ex(LIMIT_JSON_DEPTH) : NULL;
-        if (tok) {
-            v = json_tokener_parse_ex(tok, body.data, (int)body.len);
-            json_tokener_free(tok);
-        }
-        if (!v) {
-            fail(err, SLUICE_E_FORMAT, "%.200s%s answered HTTP %ld without JSON", d->record->url, path, http_status);
-        }
-    }
-    buf_free(&body);
-    return v;
-}
-
-/* A positive integer at a path of keys; 0 when something on the way is missing. */
-static uint32_t number_at(struct json_object *o, const char *key1, const char *key2) {
-    struct json_object *v = o;
-    const char *keys[] = {key1, key2};
-    for (int i = 0; i < 2 && keys[i]; i++) {
-        if (!json_object_is_type(v, json_type_object) || !json_object_object_get_ex(v, keys[i], &v)) {
-            return 0;
-        }
-    }
-    int64_t n = json_object_is_type(v, json_type_int) ? json_object_get_int64(v) : 0;
-    return n > 0 && n <= UINT32_MAX ? (uint32_t)n : 0;
-}
-
-static void copy_text(struct json_object *o, const char *key, char *out, size_t cap) {
-    struct json_object *v = NULL;
-    if (json_object_is_type(o, json_type_object) && json_object_object_get_ex(o, key, &v) &&
-        json_object_is_type(v, json_type_string)) {
-        snprintf(out, cap, "%s", json_object_get_string(v));
-    }
-}
-
-/* Servers name the context in different places: vLLM, llama.cpp, and others. */
-static uint32_t find_context(struct driver *d, struct json_object *entry) {
-    static const char *const places[][2] = {
-        {"max_model_len", NULL}, {"context_length", NULL}, {"n_ctx", NULL}, {"meta", "n_ctx"}};
-    for (size_t i = 0; entry && i < sizeof places / sizeof places[0]; i++) {
-        uint32_t n = number_at(entry, places[i][0], places[i][1]);
-        if (n) {
-            return n;
-        }
-    }
-    struct json_object *props = get_json(d, "/props", NULL);
-    uint32_t n = number_at(props, "default_generation_settings", "n_ctx");
-    n = n ? n : number_at(props, "n_ctx", NULL);
-    json_object_put(props);
-    return n;
-}
-
-/* The entry of /v1/models for the model asked for, or the first. */
-static struct json_object *pick_entry(struct json_object *list, const char *model) {
-    struct json_object *data = NULL;
-    if (!json_object_is_type(list, json_type_object) || !json_object_object_get_ex(list, "data", &data) ||
-        !json_object_is_type(data, json_type_array)) {
-        return NULL;
-    }
-    for (size_t i = 0; model && i < json_object_array_length(data); i++) {
-        char id[256] = "";
-        copy_text(json_object_array_get_idx(data, i), "id", id, sizeof id);
-        if (strcmp(id, model) == 0) {
-            return json_object_array_get_idx(data, i);
-        }
-    }
-    return model ? NULL : json_object_array_get_idx(data, 0);
-}
-
-static sluice_status identify(struct driver *d) {
-    sluice_error why = {0};
-    struct bench_record *r = d->record;
-    struct json_object *list = get_json(d, "/v1/models", &why);
-    if (!list && why.status != SLUICE_E_FORMAT) {
-        return fail(d->err, why.status, "%s", why.text);
-    }
-    struct json_object *entry = pick_entry(list, d->options->model);
-    if (d->options->model) {
-        snprintf(r->model, sizeof r->model, "%s", d->options->model);
-    } else if (entry) {
-        copy_text(entry, "id", r->model, sizeof r->model);
-    }
-    copy_text(entry, "owned_by", r->engine, sizeof r->engine);
-    r->context = find_context(d, entry);
-    json_object_put(list);
-    if (!r->model[0]) {
-        return fail(d->err, SLUICE_E_IO, "%s lists no model at /v1/models (%s); name one with --model", r->url,
-                    why.text[0] ? why.text : "the list is empty");
-    }
-    return SLUICE_OK;
-}
-
-/* ---- Rounds */
-
-static sluice_status send_round(struct driver *d, const struct cell *cell, struct job *jobs) {
-    struct gate gate = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false};
-    bool memory = true;
-    for (uint32_t i = 0; i < cell->concurrency; i++) {
-        struct job *j = &jobs[i];
-        *j = (struct job){.client = d->clients[i], .gate = &gate};
-        sample_reset(&j->sample);
-        workload_body(&j->body, cell, d->record->model, d->nonce++, d->tokens_per_word, d->options->ignore_eos);
-        memory = memory && !j->body.failed;
-        if (memory) {
-            j->started = pthread_create(&j->thread, NULL, job_main, j) == 0;
-        }
-        if (!j->started) {
-            snprintf(j->sample.error, sizeof j->sample.error, "the system refused thread %u of %u", i + 1,
-                     cell->concurrency);
-        }
-    }
-    pthread_mutex_lock(&gate.mutex);
-    gate.open = true;
-    pthread_cond_broadcast(&gate.opened);
-    pthread_mutex_unlock(&gate.mutex);
-    for (uint32_t i = 0; i < cell->concurrency; i++) {
-        if (jobs[i].started) {
-            pthread_join(jobs[i].thread, NULL);
-        }
-        buf_free(&jobs[i].body);
-    }
-    return memory ? SLUICE_OK : fail(d->err, SLUICE_E_NOMEM, "no memory for a request");
-}
-
-/* How many tokens the words of the adjustable prompt made, for the next size. */
-static void learn(struct driver *d, const struct cell *cell, const struct sample *s) {
-    if (!cell->workload && s->ok && s->prompt_tokens > 64) {
-        d->tokens_per_word = (double)s->prompt_tokens / workload_words(cell->prompt_tokens, d->tokens_per_word);
-    }
-}
-
-static void report(struct driver *d, const struct row *row) {
-    if (d->options->on_progress) {
-        d->options->on_progress(d->options->ctx, row->name, d->requests_done, d->requests_total);
-    }
-}
-
-/* All rounds of a row. deadline_ns 0: none. The first request of all decides whether there is a server to measure. */
-static sluice_status run_rounds(struct driver *d, struct row *row, struct job *jobs, uint64_t deadline_ns) {
-    const struct cell *cell = &row->cell;
-    uint32_t rounds = cell->warmups + cell->runs;
-    for (uint32_t i = 0; i < rounds; i++) {
-        uint64_t start = clock_ns();
-        struct cell asked = *cell;
-        if (i < cell->warmups && cell->warmup_tokens) {
-            asked.max_tokens = cell->warmup_tokens;
-        }
-        TRY(send_round(d, &asked, jobs));
-        if (stopped(d)) {
-            return fail(d->err, SLUICE_E_CANCELLED, "interrupted");
-        }
-        const struct sample *s = &jobs[0].sample;
-        if (d->requests_done == 0 && !s->ok && !s->refused) {
-            return fail(d->err, SLUICE_E_IO, "%s", s->error);
-        }
-        learn(d, cell, s);
-        d->requests_done += cell->concurrency;
-        report(d, row);
-        if (i < cell->warmups) {
-            row->warmups++;
-            if (s->ok) {
-                continue;
-            }
-            /* what the warm-up cannot do, no run can: it is kept as the only run, with its error */
-        }
-        for (uint32_t k = 0; k < cell->concurrency; k++) {
-            row->samples[row->n_samples++] = jobs[k].sample;
-        }
-        row->runs++;
-        uint64_t now = clock_ns();
-        bool late = deadline_ns && now + (now - start) > deadline_ns;
-        if (!s->ok || (late && i + 1 < rounds)) {
-            row->cut = late;
-            d->requests_done += (uint64_t)(rounds - 1 - i) * cell->concurrency;
-            break;
-        }
-    }
-    return SLUICE_OK;
-}
-
-static sluice_status run_row(struct driver *d, struct row *row, uint64_t deadline_ns) {
-    struct cell *cell = &row->cell;
-    struct job *jobs = mem_calloc(cell->concurrency, sizeof *jobs);
-    row->samples = mem_calloc((size_t)(cell->runs + cell->warmups) * cell->concurrency, sizeof *row->samples);
-    sluice_status status = SLUICE_OK;
-    if (!jobs || !row->samples) {
-        status = fail(d->err, SLUICE_E_NOMEM, "no memory for the samples of a row");
+/* `<this program> serve` with as many slots as the widest row needs. */
+static sluice_status start_server(struct bench *b, struct child **out, char *url, size_t cap, sluice_error *err) {
+    char self[4096], slots[16];
+    int64_t swapped, swapped_after;
+    uint32_t width = b->suite.open_loop ? LOAD_SLOTS : suite_width(&b->suite);
+    snprintf(slots, sizeof slots, "%u", width);
+    TRY(child_self(self, sizeof self, err));
+    char *argv[] = {self,  (char *)"serve", (char *)"--port", (char *)"0", (char *)"--slots",
+                    slots, (char *)"-m",    (char *)b->options->model_path, NULL};
+    bool known = machine_memory(&b->memory_before, &swapped);
+    TRY(child_start(argv, b->options->stop, out, url, cap, err));
+    known = known && machine_memory(&b->memory_after, &swapped_after);
+    if (known) {
+        b->spilled = swapped_after - swapped > SPILL_BYTES;
     } else {
-        status = run_rounds(d, row, jobs, deadline_ns);
+        b->memory_before = b->memory_after = -1;
     }
-    mem_free(jobs);
-    if (status == SLUICE_OK && !bench_row_summarise(row)) {
-        status = fail(d->err, SLUICE_E_NOMEM, "no memory for the statistics of a row");
+    b->server_pid = child_pid(*out);
+    snprintf(b->target.command_line, sizeof b->target.command_line, "sluice serve --port 0 --slots %s -m %s", slots,
+             b->file.name);
+    return SLUICE_OK;
+}
+
+static sluice_status get_suite(struct bench *b, sluice_error *err) {
+    struct suite_options o = {b->options->suite, b->target.context, b->target.slots, b->options->max_concurrency};
+    return suite_get(&o, &b->suite)
+               ? SLUICE_OK
+               : fail(err, SLUICE_E_ARG, "there is no suite \"%.40s\"; quick, page, depth and load exist",
+                      b->options->suite);
+}
+
+static sluice_status connect_target(struct bench *b, const char *url, sluice_error *err) {
+    struct client_options o = {
+        .url = url,
+        .api_key = b->options->api_key,
+        .silence_s = b->options->silence_s,
+        .stop = b->options->stop,
+        .zero_ns = b->zero_ns,
+    };
+    TRY(client_open(&o, &b->target.client, err));
+    snprintf(b->target.url, sizeof b->target.url, "%s", client_base(b->target.client));
+    TRY(target_identify(&b->target, b->options->model, b->options->natural_stop, err));
+    TRY(get_suite(b, err)); /* again: its cells follow the context and the slots */
+    bench_pick_limits(b);
+    return SLUICE_OK;
+}
+
+/* ---- Rows */
+
+/* The prompt of a cell; the last one made is kept, because neighbouring cells share it. */
+static sluice_status get_prompt(struct bench *b, const struct cell *cell, sluice_error *err) {
+    if (b->prompt && b->prompt->workload == cell->workload && b->prompt->wanted == cell->prompt_tokens) {
+        return SLUICE_OK;
+    }
+    if (b->prompt) {
+        prompt_free(b->prompt);
+    } else {
+        b->prompt = mem_calloc(1, sizeof *b->prompt);
+    }
+    if (!b->prompt) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for a prompt");
+    }
+    uint64_t nonce = b->nonce;
+    b->nonce += 100; /* more than the cutting sends */
+    sluice_status status = prompt_make(&b->target, cell->workload, cell->prompt_tokens, nonce, b->prompt, err);
+    if (status != SLUICE_OK) {
+        b->prompt->workload = NULL;
     }
     return status;
 }
 
-static sluice_status run_suite(struct driver *d) {
-    struct bench_record *r = d->record;
-    uint64_t suite_end = d->zero_ns + (uint64_t)(d->suite.seconds * 1e9);
-    for (uint32_t i = 0; i < d->suite.n_cells; i++) {
-        d->requests_total +=
-            (uint64_t)(d->suite.cells[i].warmups + d->suite.cells[i].runs) * d->suite.cells[i].concurrency;
+/* A row without requests, because its prompt could not even be made. */
+static sluice_status add_failure(struct row *row, const sluice_error *why, sluice_error *err) {
+    struct sample *s = row_add_samples(row, 1);
+    if (!s) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for samples");
     }
-    for (uint32_t i = 0; i < d->suite.n_cells; i++) {
-        struct row *row = &r->rows[r->n_rows++];
-        *row = (struct row){.cell = d->suite.cells[i]};
-        if (row->cell.workload) {
-            snprintf(row->name, sizeof row->name, "%s", row->cell.workload->name);
-        } else {
-            snprintf(row->name, sizeof row->name, "depth %u", row->cell.prompt_tokens);
+    s->refused = why->status == SLUICE_E_LIMIT;
+    s->prompt_tokens_wanted = row->cell.prompt_tokens;
+    memcpy(s->error, why->text, sizeof s->error < sizeof why->text ? sizeof s->error : sizeof why->text);
+    s->error[sizeof s->error - 1] = '\0';
+    row->runs = 1;
+    return SLUICE_OK;
+}
+
+static void add_overhead(const struct bench *b, struct row *row) {
+    const struct stats_summary *ttft = &row->metric[METRIC_TTFT], *prompt = &row->metric[METRIC_PROMPT];
+    if (row->cell.cache == CACHE_COLD && row->cell.arrival == ARRIVAL_CLOSED && row->cell.concurrency == 1 && ttft->n &&
+        prompt->n) {
+        double engine_ms = raw_prefill_ms(b->raw, (uint32_t)prompt->median);
+        row_set_single(row, METRIC_OVERHEAD, engine_ms > 0 ? ttft->median - engine_ms : NAN);
+    }
+}
+
+static sluice_status finish_row(struct bench *b, struct row *row, sluice_error *err) {
+    if (!row_summarise(row)) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the figures of a row");
+    }
+    if (row->test == TEST_API) {
+        row_judge(row, b->target.reports_cached);
+        row_set_limit(row, &b->file, &b->limits, b->target.drafts);
+        add_overhead(b, row);
+    }
+    bench_watch(b, row);
+    b->n_rows++;
+    b->n_noisy += row->state != ROW_CLEAN;
+    if (row->n_failed) {
+        if (b->n_failed == 0) {
+            memcpy(b->error, row->error, sizeof b->error);
         }
-        uint64_t now = clock_ns();
-        uint64_t left = suite_end > now ? suite_end - now : 0;
-        if (d->suite.seconds > 0 && left == 0) {
-            r->n_rows--;
-            r->left_out = d->suite.n_cells - i;
-            break;
-        }
-        TRY(run_row(d, row, d->suite.seconds > 0 ? now + left / (d->suite.n_cells - i) : 0));
-        bench_row_roof(row, &r->file, r->read_gb_s);
-        if (!row->cell.workload && row->refused &&
-            i > 0) { /* longer than the context: that is how far the sweep goes */
-            mem_free(row->samples);
-            r->n_rows--;
-            break;
-        }
-        if (d->options->on_row) {
-            d->options->on_row(d->options->ctx, r, row);
-        }
+        b->n_failed += row->n_failed;
+    }
+    TRY(bench_write_samples(b, row, err));
+    TRY(bench_write_row(b, row, err));
+    if (b->options->on_row) {
+        b->options->on_row(b->options->ctx, b, row);
     }
     return SLUICE_OK;
 }
 
-static sluice_status open_clients(struct driver *d, uint32_t n) {
-    d->clients = mem_calloc(n, sizeof *d->clients);
-    if (!d->clients) {
-        return fail(d->err, SLUICE_E_NOMEM, "no memory for %u clients", n);
+/* What the cell says of the server's capacity: requests per second; open loop: share of them within the latency target. */
+static double capacity(const struct row *row) {
+    const struct stats_summary *m = row->metric;
+    if (row->cell.arrival == ARRIVAL_POISSON) {
+        return m[METRIC_REQUESTS].n && m[METRIC_GOODPUT].n && row->n_failed == 0
+                   ? m[METRIC_GOODPUT].median / m[METRIC_REQUESTS].median
+                   : 0;
     }
-    struct client_options options = {
-        .url = d->options->url,
-        .api_key = d->options->api_key,
-        .silence_s = d->options->silence_s,
-        .stop = d->options->stop,
-        .zero_ns = d->zero_ns,
-    };
-    for (; d->n_clients < n; d->n_clients++) {
-        TRY(client_open(&options, &d->clients[d->n_clients], d->err));
-    }
-    return SLUICE_OK;
+    return m[METRIC_AGGREGATE].n ? m[METRIC_AGGREGATE].median / m[METRIC_OUTPUT].median : 0;
 }
 
-static sluice_status run_all(struct driver *d) {
-    struct bench_record *r = d->record;
-    TRY(client_base_url(d->options->url, r->url, sizeof r->url, d->err));
-    if (!suite_get(d->options->suite, 0, &d->suite)) {
-        return fail(d->err, SLUICE_E_ARG, "there is no suite \"%.40s\"; quick, page, depth and load exist",
-                    d->options->suite);
+sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t deadline_ns, double *rate,
+                             bool *refused, sluice_error *err) {
+    struct row row;
+    sluice_error why = {0};
+    row_init(&row, cell, b->options->natural_stop || !b->target.takes[FIELD_IGNORE_EOS]);
+    row.slo_ttft_ms = b->options->slo_ttft_ms;
+    row.slo_tpot_ms = b->options->slo_tpot_ms;
+    sluice_status status = get_prompt(b, cell, &why);
+    if (status == SLUICE_E_LIMIT && refused) {
+        *refused = true;
+        return SLUICE_OK;
     }
-    uint32_t widest = 1;
-    for (uint32_t i = 0; i < d->suite.n_cells; i++) {
-        widest = d->suite.cells[i].concurrency > widest ? d->suite.cells[i].concurrency : widest;
+    if (stopped(b) || status == SLUICE_E_CANCELLED) {
+        return fail(err, SLUICE_E_CANCELLED, "interrupted");
     }
-    TRY(open_clients(d, widest));
-    TRY(identify(d));
-    (void)suite_get(d->options->suite, r->context, &d->suite); /* again: the depth suite follows the context */
-    snprintf(r->suite, sizeof r->suite, "%s", d->suite.name);
-    snprintf(r->suite_about, sizeof r->suite_about, "%s", d->suite.about);
-    r->ignore_eos = d->options->ignore_eos;
-    return run_suite(d);
-}
-
-sluice_status bench_run(const struct bench_options *options, struct bench_record *out, sluice_error *err) {
-    struct driver d = {
-        .options = options,
-        .record = out,
-        .zero_ns = clock_ns(),
-        .nonce = options->nonce,
-        .tokens_per_word = WORKLOAD_TOKENS_PER_WORD,
-        .err = err,
-    };
-    sluice_status status = run_all(&d);
-    for (uint32_t i = 0; i < d.n_clients; i++) {
-        client_close(d.clients[i]);
+    if (status == SLUICE_E_NOMEM) {
+        return fail(err, status, "%s", why.text);
     }
-    mem_free(d.clients);
-    out->duration_s = clock_ms_since(d.zero_ns) * 1e-3;
+    if (status != SLUICE_OK) {
+        status = add_failure(&row, &why, err);
+    } else {
+        row.template_tokens = b->prompt->template_tokens;
+        status = cell->arrival == ARRIVAL_POISSON ? bench_send_open_loop(b, &row, b->prompt, err)
+                                                  : bench_send_rounds(b, &row, b->prompt, deadline_ns, err);
+    }
+    if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) { /* of an interrupted row the requests that ended count */
+        sluice_status finished = row.n_samples ? finish_row(b, &row, err) : SLUICE_OK;
+        status = finished == SLUICE_OK ? status : finished;
+    }
+    if (rate && status == SLUICE_OK) {
+        *rate = capacity(&row);
+    }
+    row_free(&row);
     return status;
 }
 
-void bench_record_free(struct bench_record *record) {
-    for (uint32_t i = 0; i < record->n_rows; i++) {
-        mem_free(record->rows[i].samples);
+static sluice_status run_cells(struct bench *b, sluice_error *err) {
+    uint64_t start = clock_ns();
+    uint64_t end = start + (uint64_t)(b->suite.seconds * 1e9);
+    double best_rate = 0;
+    for (uint32_t i = 0; i < b->suite.n_cells; i++) {
+        const struct cell *c = &b->suite.cells[i];
+        b->requests_total += (uint64_t)(c->warmups + c->runs) * c->concurrency;
     }
-    record->n_rows = 0;
+    for (uint32_t i = 0; i < b->suite.n_cells; i++) {
+        bool refused = false;
+        double rate = 0;
+        uint64_t now = clock_ns(), left = end > now ? end - now : 0;
+        if (b->suite.seconds > 0 && left == 0) {
+            b->left_out = b->suite.n_cells - i;
+            break;
+        }
+        uint64_t deadline = b->suite.seconds > 0 ? now + left / (b->suite.n_cells - i) : 0;
+        bool deeper = b->suite.cells[i].is_depth && i > 0;
+        TRY(bench_run_cell(b, &b->suite.cells[i], deadline, &rate, deeper ? &refused : NULL, err));
+        if (refused) { /* longer than the context: that is how far the sweep goes */
+            b->left_out = b->suite.n_cells - i;
+            break;
+        }
+        best_rate = fmax(best_rate, rate);
+    }
+    return b->suite.open_loop ? bench_sweep_rates(b, best_rate, err) : SLUICE_OK;
 }
 
-uint32_t bench_record_failed(const struct bench_record *record) {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < record->n_rows; i++) {
-        n += record->rows[i].n_failed;
+static sluice_status write_machine(struct bench *b, sluice_error *err) {
+    TRY(bench_write_run(b, err));
+    TRY(bench_write_probes(b, err));
+    if (b->options->on_start) {
+        b->options->on_start(b->options->ctx, b);
     }
-    return n;
+    for (uint32_t i = 0; i < b->raw->n; i++) {
+        TRY(finish_row(b, &b->raw->rows[i], err));
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status write_end(struct bench *b, bool interrupted, sluice_error *err) {
+    b->interrupted = interrupted;
+    b->duration_s = clock_ms_since(b->zero_ns) * 1e-3;
+    TRY(bench_write_end(b, err));
+    if (b->options->on_end) {
+        b->options->on_end(b->options->ctx, b);
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status run_all(struct bench *b, struct child **server, sluice_error *err) {
+    char url[256];
+    const struct bench_options *o = b->options;
+    TRY(get_suite(b, err));
+    if (o->model_path) {
+        TRY(model_facts_read(o->model_path, b->suite.seconds > 0 ? HASH_QUICK_MS : HASH_MS, &b->file, err));
+    }
+    TRY(bench_measure_machine(b, err));
+    if (!o->url) {
+        b->own_server = true;
+        TRY(start_server(b, server, url, sizeof url, err));
+    }
+    TRY(connect_target(b, o->url ? o->url : url, err));
+    TRY(write_machine(b, err));
+    sluice_status status = run_cells(b, err);
+    if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) {
+        sluice_status ended = write_end(b, status == SLUICE_E_CANCELLED, err);
+        status = ended == SLUICE_OK ? status : ended;
+    }
+    return status;
+}
+
+static void make_id(struct bench *b) {
+    uint64_t id;
+    if (getrandom(&id, sizeof id, 0) != sizeof id) {
+        id = clock_ns() ^ (uint64_t)getpid() << 48;
+    }
+    snprintf(b->id, sizeof b->id, "%016llx", (unsigned long long)id);
+}
+
+sluice_status bench_run(const struct bench_options *options, sluice_error *err) {
+    struct child *server = NULL;
+    struct nvml *nvml = NULL;
+    struct bench *b = mem_calloc(1, sizeof *b);
+    if (!b) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for a benchmark");
+    }
+    b->options = options;
+    b->zero_ns = clock_ns();
+    b->nonce = options->nonce;
+    b->memory_before = b->memory_after = b->spilled = -1;
+    b->file.synthetic = -1;
+    make_id(b);
+    if (nvml_open(NULL, &nvml, NULL) != SLUICE_OK) {
+        nvml = NULL; /* no GPU of NVIDIA's */
+    }
+    environment_read(&b->environment, "", nvml);
+    nvml_close(nvml);
+    sluice_status status = run_all(b, &server, err);
+    if (status != SLUICE_OK && stopped(b)) {
+        status = fail(err, SLUICE_E_CANCELLED, "interrupted");
+    }
+    client_close(b->target.client);
+    child_stop(server);
+    target_free(&b->target);
+    if (b->prompt) {
+        prompt_free(b->prompt);
+        mem_free(b->prompt);
+    }
+    raw_rows_free(b->raw);
+    buf_free(&b->line);
+    mem_free(b);
+    return status;
 }

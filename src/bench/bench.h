@@ -1,97 +1,126 @@
 /*
- * Runs a suite of workloads against an OpenAI-compatible server and keeps what was measured: every request's own
- * times and counts, and per row one statistic, the median over the requests.
+ * Runs a suite against an OpenAI-compatible server and writes a record (docs/records.md): the machine, the target, every
+ * request's own times, and rows whose figures follow from them. Lines are written as they come to be, so what was measured
+ * before an interruption stays.
  *
- * Concurrency c: a run is a round of c requests sent together; the next round starts when all have ended.
+ * Order of a run: limits of the machine and engine-only tests in processes of their own, while nothing else runs; then the
+ * server; then the suite's cells, one after the other.
  */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
 
-#include "base/stats.h"
-#include "bench/env.h"
-#include "bench/sample.h"
-#include "bench/workload.h"
+#include "bench/row.h"
+#include "bench/target.h"
+#include "machine/environment.h"
+#include "record/writer.h"
 
-#include <stdatomic.h>
-
-enum metric {
-    METRIC_DECODE,    /* tok/s: 1000 / TPOT */
-    METRIC_CLIENT,    /* tok/s: output tokens / total time */
-    METRIC_PREFILL,   /* tok/s: computed prompt tokens / TTFT */
-    METRIC_TTFT,      /* ms */
-    METRIC_TPOT,      /* ms */
-    METRIC_TOTAL,     /* ms */
-    METRIC_PROMPT,    /* tokens */
-    METRIC_OUTPUT,    /* tokens */
-    METRIC_CACHED,    /* tokens */
-    METRIC_AGGREGATE, /* tok/s per round: output tokens of all its requests / time from first send to last end */
-    METRIC_STREAMS,   /* per round: sum of decode times / time in which any stream decoded; c if all run side by side */
-    N_METRICS
-};
-
-struct row {
-    char name[32]; /* "chat", "depth 1024" */
-    struct cell cell;
-    uint32_t warmups, runs; /* made */
-    bool cut;               /* fewer runs than planned, for lack of time */
-    bool refused;           /* HTTP 400, 413 or 422 */
-    uint32_t n_samples, n_failed;
-    struct sample *samples;                 /* [runs][concurrency] */
-    char error[320];                        /* of the first request that failed */
-    struct stats_summary metric[N_METRICS]; /* n = 0: unknown */
-    double roof_share;                      /* of the decode rate; 0 = unknown */
-};
-
-struct bench_model_file { /* what is known of the file that the server runs; n_params 0: nothing */
-    char name[256], architecture[32], quantization[32];
-    uint64_t bytes, n_params, decode_bytes, kv_bytes_per_token;
-};
-
-struct bench_record {
-    struct env env;
-    double steal_share, duration_s;
-    char suite[16];
-    char suite_about[128];
-    char command[512];
-    char url[256], model[256], engine[128];
-    bool own_server, ignore_eos;
-    uint32_t context; /* 0 = unknown */
-    struct bench_model_file file;
-    double read_gb_s;          /* measured read bandwidth of this machine; 0 = not measured */
-    uint32_t n_rows, left_out; /* left_out: rows of the suite for which there was no time */
-    struct row rows[SUITE_CELLS_MAX];
-};
+struct bench;
 
 struct bench_options {
-    const char *url, *api_key;
-    const char *model; /* NULL: the first that the server lists */
-    const char *suite;
-    uint32_t silence_s;
-    bool ignore_eos;
-    uint64_t nonce;          /* start of the sequence of nonces */
-    const atomic_bool *stop; /* may be NULL */
+    const char *url;        /* NULL: a server of our own is started on model_path */
+    const char *api_key;    /* or NULL */
+    const char *model;      /* NULL: the first that the server lists */
+    const char *model_path; /* GGUF that the server runs; NULL: not known */
+    bool raw;               /* engine-only rows of model_path; a server of our own has them anyway */
+    const char *suite, *label;
+    const char *command;      /* as typed, without secrets and folders */
+    uint32_t silence_s;       /* a request is given up after so long without a byte */
+    uint32_t max_concurrency; /* of the load suite; 0 = by the slots */
+    bool natural_stop;
+    double slo_ttft_ms, slo_tpot_ms; /* of the load suite; 0 = none */
+    uint64_t nonce;                  /* start of the sequence of nonces */
+    struct record_writer *writer;    /* NULL: no record is kept */
+    const atomic_bool *stop;         /* may be NULL */
     void *ctx;
-    void (*on_progress)(void *ctx, const char *row, uint64_t done, uint64_t total);
-    void (*on_row)(void *ctx, const struct bench_record *record, const struct row *row);
+    void (*on_progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
+    void (*on_start)(void *ctx, const struct bench *bench);
+    void (*on_row)(void *ctx, const struct bench *bench, const struct row *row);
+    void (*on_end)(void *ctx, const struct bench *bench);
 };
 
-/* Fills url, model, engine, context, rows. Fields about machine, file and command are the caller's. An error means that
- * nothing could be measured at all; failed requests of a row are in the row. */
-sluice_status bench_run(const struct bench_options *options, struct bench_record *out, sluice_error *err);
-void bench_record_free(struct bench_record *record);
-uint32_t bench_record_failed(const struct bench_record *record); /* requests */
+struct bench {
+    const struct bench_options *options;
+    struct suite suite;
+    struct target target;
+    struct environment environment;
+    struct model_facts file;
+    struct limits limits;
+    char id[17];
+    bool own_server;
+    int server_pid;                        /* 0 = not ours */
+    int64_t memory_before, memory_after;   /* bytes in use on the machine around the model's load; -1 unknown */
+    int spilled;                           /* 1, 0, or -1 unknown: memory went to swap during the load */
+    uint64_t zero_ns, nonce;
+    double duration_s;
+    uint32_t n_rows, n_samples, left_out, n_failed;
+    uint32_t n_noisy; /* rows whose verdict is not clean */
+    char error[320]; /* of the first request that failed */
+    bool interrupted;
+    char raw_note[200]; /* why engine-only rows are missing; "" = they are not */
+    struct raw_rows *raw;
+    struct prompt *prompt; /* the last that was made */
+    double knee_rps;       /* highest rate of arrival at which nine of ten requests met the latency target; 0 unknown */
+    uint64_t requests_done, requests_total;
+    struct buf line;
+};
 
-/* Fills a row's statistics from its samples; also what a checker recomputes. false when memory is out. */
-bool bench_row_summarise(struct row *row);
-/* Share of the read bandwidth at the row's decode rate: weights of one token and the keys and values at mid-answer. */
-void bench_row_roof(struct row *row, const struct bench_model_file *file, double read_gb_s);
+/* SLUICE_E_CANCELLED: interrupted; everything measured until then is in the record. Other errors mean that nothing could
+ * be measured; failed requests of a row are in the row. */
+sluice_status bench_run(const struct bench_options *options, sluice_error *err);
 
-/* The record as one JSON object without newline; schema "sluice-bench" version 1, described in record.c. */
-void bench_record_json(struct buf *b, const struct bench_record *record);
-void bench_table_head(struct buf *b, const struct bench_record *record);
-void bench_table_row(struct buf *b, const struct row *row);
-void bench_table_foot(struct buf *b, const struct bench_record *record);
+/* ---- Parts, for this and for comparisons ------------------------------------------------------------------------------- */
 
-extern const char *const metric_names[N_METRICS];
+/* hash_ms: how long the SHA-256 may be waited for. */
+sluice_status model_facts_read(const char *path, int hash_ms, struct model_facts *out, sluice_error *err);
+
+/* Sends the cell's rounds and adds their samples to the row; deadline_ns 0: none. Needs b->target and a prompt of the
+ * cell. A failed request ends the row early; only interruption and lack of memory are errors. */
+struct prompt;
+sluice_status bench_send_rounds(struct bench *b, struct row *row, const struct prompt *prompt, uint64_t deadline_ns,
+                                sluice_error *err);
+/* Open loop: row->cell.runs requests at Poisson times of row->cell.rate_rps. */
+sluice_status bench_send_open_loop(struct bench *b, struct row *row, const struct prompt *prompt, sluice_error *err);
+/* Sweeps rates of arrival, after the closed loop's rows showed that the server carries capacity_rps. */
+sluice_status bench_sweep_rates(struct bench *b, double capacity_rps, sluice_error *err);
+/* Cuts the prompt, sends, judges, writes and reports a row of a cell; *rate (may be NULL): requests per second that it
+ * carried, of an open loop the share of requests within the latency target; *refused (may be NULL): the server takes no prompt of that size, and no row was made. */
+sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t deadline_ns, double *rate,
+                             bool *refused, sluice_error *err);
+
+/* ---- Engine-only tests and probes, by this program in processes of their own ------------------------------------------- */
+
+struct raw_rows {
+    struct row *rows; /* [n] */
+    uint32_t n;
+    struct json_object *probes; /* array of `probe` lines of the record */
+    bool cut;
+};
+/* Fills b->raw and, where something is missing, b->raw_note. */
+sluice_status bench_measure_machine(struct bench *b, sluice_error *err);
+/* Fills b->limits from the probes, for the device that the target runs on. */
+void bench_pick_limits(struct bench *b);
+void raw_rows_free(struct raw_rows *r);
+/* Median ms of the engine-only prefill of n tokens; -1 unknown. */
+double raw_prefill_ms(const struct raw_rows *r, uint32_t n_tokens);
+
+/* ---- Lines of the record ------------------------------------------------------------------------------------------------ */
+
+sluice_status bench_write_run(struct bench *b, sluice_error *err);
+sluice_status bench_write_probes(struct bench *b, sluice_error *err);
+sluice_status bench_write_samples(struct bench *b, struct row *row, sluice_error *err); /* those not yet written */
+sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *err);
+sluice_status bench_write_end(struct bench *b, sluice_error *err);
+
+/* What other parts know of a row: members `energy` and `quality` of its line, and what the watch over the machine has
+ * against it (row_add_reason). */
+void bench_row_energy(struct buf *line, const struct bench *b, const struct row *row);
+void bench_row_quality(struct buf *line, const struct bench *b, const struct row *row);
+void bench_watch(const struct bench *b, struct row *row);
+
+/* ---- The table for people ------------------------------------------------------------------------------------------------ */
+
+void bench_table_head(struct buf *out, const struct bench *b);
+void bench_table_row(struct buf *out, const struct row *row);
+void bench_table_foot(struct buf *out, const struct bench *b);
 
 #endif

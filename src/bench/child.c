@@ -105,7 +105,7 @@ static sluice_status wait_ready(struct child *c, uint16_t port, const atomic_boo
     }
 }
 
-static void run_child(char *const argv[], int output, pid_t parent) {
+static void run_child(char *const argv[], int output, int errors, pid_t parent) {
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -113,7 +113,7 @@ static void run_child(char *const argv[], int output, pid_t parent) {
     if (getppid() != parent) {
         _exit(127); /* the parent died before the signal was set */
     }
-    if (dup2(output, STDOUT_FILENO) < 0 || dup2(output, STDERR_FILENO) < 0) {
+    if (dup2(output, STDOUT_FILENO) < 0 || dup2(errors, STDERR_FILENO) < 0) {
         _exit(127);
     }
     execv(argv[0], argv);
@@ -132,7 +132,7 @@ static sluice_status start(char *const argv[], uint16_t port, const atomic_bool 
     pid_t parent = getpid();
     c->pid = c->output ? fork() : -1;
     if (c->pid == 0) {
-        run_child(argv, fileno(c->output), parent);
+        run_child(argv, fileno(c->output), fileno(c->output), parent);
     }
     sluice_status status;
     if (c->pid < 0) {
@@ -202,25 +202,96 @@ int child_pid(const struct child *c) {
     return c->pid > 0 ? (int)c->pid : -1;
 }
 
+static void end_process(pid_t pid) {
+    uint64_t start = clock_ns();
+    int how;
+    kill(pid, SIGTERM);
+    while (waitpid(pid, &how, WNOHANG) == 0) {
+        if (clock_ms_since(start) > STOP_TIMEOUT_MS) {
+            kill(pid, SIGKILL);
+            waitpid(pid, &how, 0);
+            break;
+        }
+        sleep_ms(5);
+    }
+}
+
 void child_stop(struct child *c) {
     if (!c) {
         return;
     }
     if (c->pid > 0) {
-        uint64_t start = clock_ns();
-        int how;
-        kill(c->pid, SIGTERM);
-        while (waitpid(c->pid, &how, WNOHANG) == 0) {
-            if (clock_ms_since(start) > STOP_TIMEOUT_MS) {
-                kill(c->pid, SIGKILL);
-                waitpid(c->pid, &how, 0);
-                break;
-            }
-            sleep_ms(5);
-        }
+        end_process(c->pid);
     }
     if (c->output) {
         fclose(c->output);
     }
     mem_free(c);
+}
+
+sluice_status child_self(char *out, size_t cap, sluice_error *err) {
+    ssize_t n = readlink("/proc/self/exe", out, cap - 1);
+    if (n <= 0) {
+        return fail(err, SLUICE_E_IO, "the path of this program is unknown: %s", strerror(errno));
+    }
+    out[n] = '\0';
+    return SLUICE_OK;
+}
+
+static sluice_status wait_for_end(char *const argv[], pid_t pid, const atomic_bool *stop, double seconds, FILE *errors,
+                                  bool *cut, sluice_error *err) {
+    uint64_t start = clock_ns();
+    char text[OUTPUT_MAX];
+    int how;
+    while (waitpid(pid, &how, WNOHANG) == 0) {
+        bool stopped = stop && atomic_load(stop);
+        *cut = seconds > 0 && clock_ms_since(start) > seconds * 1e3;
+        if (stopped || *cut) {
+            end_process(pid);
+            return stopped ? fail(err, SLUICE_E_CANCELLED, "interrupted") : SLUICE_OK;
+        }
+        sleep_ms(5);
+    }
+    if (!WIFEXITED(how) || WEXITSTATUS(how) != 0) {
+        ssize_t n = pread(fileno(errors), text, sizeof text - 1, 0);
+        text[n > 0 ? n : 0] = '\0';
+        return fail(err, SLUICE_E_IO, "`sluice %s` failed: %.300s", argv[1] ? argv[1] : "", last_line(text));
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status read_all(FILE *f, struct buf *out, sluice_error *err) {
+    char block[8192];
+    off_t at = 0;
+    for (ssize_t n; (n = pread(fileno(f), block, sizeof block, at)) > 0; at += n) {
+        buf_append(out, block, (size_t)n);
+    }
+    return out->failed ? fail(err, SLUICE_E_NOMEM, "no memory for a tool's output") : SLUICE_OK;
+}
+
+sluice_status child_capture(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
+                            sluice_error *err) {
+    FILE *output = tmpfile();
+    FILE *errors = tmpfile();
+    bool was_cut = false;
+    pid_t parent = getpid();
+    pid_t pid = output && errors ? fork() : -1;
+    if (pid == 0) {
+        run_child(argv, fileno(output), fileno(errors), parent);
+    }
+    sluice_status status = pid < 0 ? fail(err, SLUICE_E_IO, "no program could be started: %s", strerror(errno))
+                                   : wait_for_end(argv, pid, stop, seconds, errors, &was_cut, err);
+    if (status == SLUICE_OK) {
+        status = read_all(output, out, err);
+    }
+    if (output) {
+        fclose(output);
+    }
+    if (errors) {
+        fclose(errors);
+    }
+    if (cut) {
+        *cut = was_cut;
+    }
+    return status;
 }

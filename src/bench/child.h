@@ -1,7 +1,9 @@
-/* A server process that is started for a measurement, waited for and stopped. It dies with us. */
+/* Programs run beside the measurement: a server of our own (`<this program> serve --port 0 ...`), started, waited for and
+ * stopped; and tools whose output is taken. They die with us. */
 #ifndef BENCH_CHILD_H
 #define BENCH_CHILD_H
 
+#include "base/buf.h"
 #include "sluice.h"
 
 #include <stdatomic.h>
@@ -20,5 +22,12 @@ sluice_status child_start_command(const char *command, const atomic_bool *stop, 
 int child_pid(const struct child *c); /* -1 once it is known to have ended */
 /* SIGTERM, then SIGKILL after ten seconds. */
 void child_stop(struct child *c);
+
+/* Runs a program to its end and appends what it writes to standard output. After `seconds` (0: no limit) it is stopped;
+ * what it had written counts and *cut says so (cut may be NULL). A failure carries its last line on standard error. */
+sluice_status child_capture(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
+                            sluice_error *err);
+/* The path of this program. */
+sluice_status child_self(char *out, size_t cap, sluice_error *err);
 
 #endif

@@ -1,6 +1,7 @@
 #include "bench/reply.h"
 
 #include "base/limits.h"
+#include "base/mem.h"
 #include "base/utf8.h"
 
 #include <json-c/json.h>
@@ -51,8 +52,7 @@ static bool has_text(struct json_object *delta, const char *key) {
     return v && json_object_get_string_len(v) > 0;
 }
 
-/* What came from outside goes to a terminal: control characters and broken UTF-8 become '?'. */
-static void put_printable(const char *s, size_t n, char *out, size_t cap) {
+void reply_printable(const char *s, size_t n, char *out, size_t cap) {
     size_t len = 0;
     for (size_t i = 0; i < n;) {
         uint32_t cp;
@@ -82,16 +82,18 @@ static bool error_member(struct json_object *body, char *out, size_t cap) {
     if (!v) {
         return false;
     }
-    put_printable(json_object_get_string(v), (size_t)json_object_get_string_len(v), out, cap);
+    reply_printable(json_object_get_string(v), (size_t)json_object_get_string_len(v), out, cap);
     return true;
 }
 
-void reply_error_text(const char *body, size_t n, char *out, size_t cap) {
+bool reply_error_text(const char *body, size_t n, char *out, size_t cap) {
     struct json_object *v = parse(body, n);
-    if (!v || !error_member(v, out, cap)) {
-        put_printable(body, n < 160 ? n : 160, out, cap);
+    bool known = v && error_member(v, out, cap);
+    if (!known) {
+        reply_printable(body, n < 160 ? n : 160, out, cap);
     }
     json_object_put(v);
+    return known;
 }
 
 /* The stream's error, once: what follows a failure says nothing new. */
@@ -106,63 +108,95 @@ __attribute__((format(printf, 2, 3))) static void set_error(struct reply *r, con
     r->failed = true;
 }
 
-static void read_usage(struct sample *s, struct json_object *chunk) {
+/* Returns the output tokens so far, -1 where the event does not say. */
+static int64_t read_usage(struct sample *s, struct json_object *chunk) {
+    int64_t total = -1;
     struct json_object *usage = member(chunk, "usage", json_type_object);
     if (usage) {
-        s->prompt_tokens = count_member(usage, "prompt_tokens");
-        s->output_tokens = count_member(usage, "completion_tokens");
         struct json_object *prompt = member(usage, "prompt_tokens_details", json_type_object);
         struct json_object *output = member(usage, "completion_tokens_details", json_type_object);
         int64_t cached = count_member(prompt, "cached_tokens");
+        int64_t reasoning = count_member(output, "reasoning_tokens");
+        int64_t prompt_tokens = count_member(usage, "prompt_tokens");
+        total = count_member(usage, "completion_tokens");
+        s->prompt_tokens = prompt_tokens >= 0 ? prompt_tokens : s->prompt_tokens;
+        s->output_tokens = total >= 0 ? total : s->output_tokens;
         s->cached_tokens = cached >= 0 ? cached : s->cached_tokens;
-        s->reasoning_tokens = count_member(output, "reasoning_tokens");
+        s->reasoning_tokens = reasoning >= 0 ? reasoning : s->reasoning_tokens;
     }
     struct json_object *timings = member(chunk, "timings", json_type_object);
     if (timings) {
         s->server_prompt_ms = ms_member(timings, "prompt_ms");
         s->server_predicted_ms = ms_member(timings, "predicted_ms");
+        total = total >= 0 ? total : count_member(timings, "predicted_n");
         if (s->cached_tokens < 0) {
             s->cached_tokens = count_member(timings, "cache_n");
         }
     }
+    return total;
 }
 
-static void read_text(struct reply *r, struct json_object *delta) {
+/* True when the delta carries text of any channel. */
+static bool read_text(struct reply *r, struct json_object *delta) {
     struct sample *s = r->sample;
     struct json_object *calls = member(delta, "tool_calls", json_type_array);
     bool content = has_text(delta, "content");
     bool other = has_text(delta, "reasoning_content") || has_text(delta, "reasoning") ||
                  (calls && json_object_array_length(calls) > 0);
     if (!content && !other) {
-        return;
+        return false;
     }
     if (s->first_token_ms < 0) {
         s->first_token_ms = r->now_ms;
-    } else if (r->now_ms - r->last_text_ms > s->gap_max_ms) {
-        s->gap_max_ms = r->now_ms - r->last_text_ms;
     }
     if (content && s->first_content_ms < 0) {
         s->first_content_ms = r->now_ms;
     }
     s->chunks++;
     r->last_text_ms = r->now_ms;
-    s->last_token_ms = r->now_ms;
+    return true;
+}
+
+static uint32_t count_ids(struct json_object *chunk, struct json_object *choice) {
+    struct json_object *ids = member(choice, "token_ids", json_type_array);
+    ids = ids ? ids : member(choice, "tokens", json_type_array);
+    ids = ids ? ids : member(chunk, "tokens", json_type_array);
+    return ids ? (uint32_t)json_object_array_length(ids) : 0;
+}
+
+static bool add_piece(struct reply *r, const struct reply_piece *p) {
+    if (r->n_pieces == r->cap_pieces) {
+        size_t cap = r->cap_pieces ? r->cap_pieces * 2 : 64;
+        struct reply_piece *more = mem_realloc(r->pieces, cap * sizeof *more);
+        if (!more) {
+            return false;
+        }
+        r->pieces = more;
+        r->cap_pieces = cap;
+    }
+    r->pieces[r->n_pieces++] = *p;
+    return true;
 }
 
 static void read_chunk(struct reply *r, struct json_object *chunk) {
     struct sample *s = r->sample;
     struct json_object *choices = member(chunk, "choices", json_type_array);
     struct json_object *choice = choices ? json_object_array_get_idx(choices, 0) : NULL;
-    read_usage(s, chunk);
-    read_text(r, member(choice, "delta", json_type_object));
+    struct reply_piece p = {.ms = r->now_ms, .total = read_usage(s, chunk)};
+    p.text = read_text(r, member(choice, "delta", json_type_object));
+    p.ids = count_ids(chunk, choice);
     struct json_object *finish = member(choice, "finish_reason", json_type_string);
     if (finish && !r->finished) {
         r->finished = true;
-        put_printable(json_object_get_string(finish), (size_t)json_object_get_string_len(finish), s->finish,
-                      sizeof s->finish);
-        /* an end token has no text: it is this piece that tells when it came, also when it is the first token of all */
-        s->last_token_ms = r->now_ms;
-        s->first_token_ms = s->first_token_ms >= 0 ? s->first_token_ms : r->now_ms;
+        r->finish_ms = r->now_ms;
+        r->finish_text = p.text;
+        reply_printable(json_object_get_string(finish), (size_t)json_object_get_string_len(finish), s->finish,
+                        sizeof s->finish);
+    } else if (r->finished && !p.text) {
+        p.ms = r->finish_ms; /* a total that comes after the end speaks of tokens that came before it */
+    }
+    if ((p.text || p.total >= 0 || p.ids > 0 || finish) && !add_piece(r, &p)) {
+        set_error(r, "no memory for the reply");
     }
 }
 
@@ -179,9 +213,10 @@ static void on_event(void *ctx, const char *data, size_t n) {
     struct json_object *chunk = parse(data, n);
     char text[200];
     if (!chunk || !json_object_is_type(chunk, json_type_object)) {
-        put_printable(data, n < 80 ? n : 80, text, sizeof text);
+        reply_printable(data, n < 80 ? n : 80, text, sizeof text);
         set_error(r, "the server sent an event that is not a JSON object: %s", text);
-    } else if (json_object_object_get_ex(chunk, "error", NULL) && error_member(chunk, text, sizeof text)) {
+    } else if ((!member(chunk, "choices", json_type_array) || json_object_object_get(chunk, "error")) &&
+               error_member(chunk, text, sizeof text)) {
         set_error(r, "the server reported an error in the stream: %s", text);
     } else {
         read_chunk(r, chunk);
@@ -190,7 +225,7 @@ static void on_event(void *ctx, const char *data, size_t n) {
 }
 
 void reply_init(struct reply *r, struct sample *sample) {
-    *r = (struct reply){.sample = sample};
+    *r = (struct reply){.sample = sample, .last_text_ms = -1, .finish_ms = -1};
     sse_init(&r->sse, on_event, r);
 }
 
@@ -206,6 +241,82 @@ bool reply_feed(struct reply *r, const char *bytes, size_t n, double now_ms) {
     return !r->failed;
 }
 
+/* ---- When each token came */
+
+static bool put_tokens(double *out, int64_t n_out, int64_t *at, int64_t n, double ms) {
+    if (n < 0 || n > n_out - *at) {
+        return false;
+    }
+    while (n-- > 0) {
+        out[(*at)++] = ms;
+    }
+    return true;
+}
+
+static bool tokens_from_ids(const struct reply *r, double *out, int64_t n_out) {
+    int64_t at = 0;
+    for (size_t i = 0; i < r->n_pieces; i++) {
+        const struct reply_piece *p = &r->pieces[i];
+        if ((p->text && p->ids == 0) || !put_tokens(out, n_out, &at, p->ids, p->ms)) {
+            return false;
+        }
+    }
+    return at == n_out;
+}
+
+static bool tokens_from_totals(const struct reply *r, double *out, int64_t n_out) {
+    int64_t at = 0;
+    for (size_t i = 0; i < r->n_pieces; i++) {
+        const struct reply_piece *p = &r->pieces[i];
+        if ((p->text && p->total < 0) || (p->total >= 0 && !put_tokens(out, n_out, &at, p->total - at, p->ms))) {
+            return false;
+        }
+    }
+    return at == n_out;
+}
+
+/* As many tokens as pieces: each carried one. An end token has no text: one more than pieces before "stop" is it. */
+static bool tokens_from_pieces(const struct reply *r, double *out, int64_t n_out) {
+    int64_t at = 0;
+    for (size_t i = 0; i < r->n_pieces; i++) {
+        if (r->pieces[i].text && !put_tokens(out, n_out, &at, 1, r->pieces[i].ms)) {
+            return false;
+        }
+    }
+    bool end_token = at == n_out - 1 && r->finished && !r->finish_text && strcmp(r->sample->finish, "stop") == 0;
+    return at == n_out || (end_token && put_tokens(out, n_out, &at, 1, r->finish_ms));
+}
+
+static void find_token_times(struct reply *r) {
+    struct sample *s = r->sample;
+    int64_t n = s->output_tokens;
+    if (n <= 0 || n > (int64_t)SSE_EVENT_MAX) {
+        return;
+    }
+    double *ms = mem_alloc((size_t)n * sizeof *ms);
+    if (!ms) {
+        set_error(r, "no memory for the reply");
+    } else if (tokens_from_ids(r, ms, n) || tokens_from_totals(r, ms, n) || tokens_from_pieces(r, ms, n)) {
+        s->token_ms = ms;
+        s->first_token_ms = ms[0];
+        s->last_token_ms = ms[n - 1];
+    } else {
+        mem_free(ms);
+    }
+}
+
+/* Counts that contradict the stream make every rate a guess. */
+static void check_counts(struct reply *r) {
+    const struct sample *s = r->sample;
+    if (s->output_tokens >= 0 && s->output_tokens < (int64_t)s->chunks) {
+        set_error(r, "the server counts %lld output tokens but sent text in %u pieces", (long long)s->output_tokens,
+                  s->chunks);
+    } else if (s->prompt_tokens >= 0 && s->cached_tokens > s->prompt_tokens) {
+        set_error(r, "the server counts %lld cached tokens in a prompt of %lld", (long long)s->cached_tokens,
+                  (long long)s->prompt_tokens);
+    }
+}
+
 void reply_end(struct reply *r, double now_ms) {
     struct sample *s = r->sample;
     s->end_ms = now_ms;
@@ -215,9 +326,20 @@ void reply_end(struct reply *r, double now_ms) {
         set_error(r, "the stream ended after %u piece%s without a finish reason or [DONE]", s->chunks,
                   s->chunks == 1 ? "" : "s");
     }
+    check_counts(r);
+    s->last_token_ms = r->last_text_ms;
+    if (r->finished && (s->output_tokens < 0 || s->output_tokens > (int64_t)s->chunks)) {
+        s->last_token_ms = r->finish_ms; /* what came last had no text */
+        s->first_token_ms = s->first_token_ms >= 0 ? s->first_token_ms : r->finish_ms;
+    }
+    if (!r->failed) {
+        find_token_times(r);
+    }
     s->ok = !r->failed;
 }
 
 void reply_free(struct reply *r) {
     sse_free(&r->sse);
+    mem_free(r->pieces);
+    r->pieces = NULL;
 }

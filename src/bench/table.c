@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define WIDTH 120
+
 static const char *number(const struct stats_summary *s, int decimals, char out[24]) {
     if (s->n == 0) {
         return "-";
@@ -17,89 +19,118 @@ static const char *duration(const struct stats_summary *s, char out[24]) {
         return "-";
     }
     if (s->median < 10) {
-        snprintf(out, 24, "%.1f ms", s->median);
+        snprintf(out, 24, "%.2fms", s->median);
     } else if (s->median < 1000) {
-        snprintf(out, 24, "%.0f ms", s->median);
+        snprintf(out, 24, "%.0fms", s->median);
     } else {
-        snprintf(out, 24, "%.2f s", s->median * 1e-3);
+        snprintf(out, 24, "%.2fs", s->median * 1e-3);
     }
     return out;
 }
 
-static const char *spread(const struct stats_summary *s, char out[40]) {
+/* The interval of the median; from fewer values, which have none, their range in brackets that say so. */
+static const char *interval(const struct stats_summary *s, char out[40]) {
     if (s->n < 2) {
         return "";
     }
-    int decimals = s->max >= 1000 ? 0 : 1;
-    snprintf(out, 40, "%.*f..%.*f", decimals, s->min, decimals, s->max);
+    double low = s->has_interval ? s->interval[0] : s->min, high = s->has_interval ? s->interval[1] : s->max;
+    int decimals = high >= 1000 ? 0 : 1;
+    snprintf(out, 40, s->has_interval ? "%.*f..%.*f" : "(%.*f..%.*f)", decimals, low, decimals, high);
     return out;
 }
 
-void bench_table_head(struct buf *b, const struct bench_record *r) {
-    buf_printf(b, "model %s%s%s%s, suite %s: %s\n", r->model, r->engine[0] ? " (" : "", r->engine,
-               r->engine[0] ? ")" : "", r->suite, r->suite_about);
-    if (r->read_gb_s > 0 && r->file.decode_bytes) {
-        buf_printf(b, "limit: %.1f GB/s read here, %.1f MB of weights per token; share = decode rate over that line\n",
-                   r->read_gb_s, (double)r->file.decode_bytes * 1e-6);
+/* A line of its own, cut to the table's width. */
+static void put_note(struct buf *out, const char *text) {
+    size_t n = strlen(text), most = WIDTH - 4;
+    while (n > most && ((unsigned char)text[most] & 0xC0) == 0x80) {
+        most--;
     }
-    buf_printf(b, "%14s %-37s\n", "", "--- tok/s, median of the requests ---");
-    buf_printf(b, "%-11s %2s %7s %-13s %7s %8s %7s %7s %6s %6s %6s %7s %9s %5s\n", "workload", "c", "decode",
-               "min..max", "client", "prefill", "TTFT", "TPOT", "prompt", "cached", "output", "total", "aggregate",
-               "share");
+    buf_printf(out, "    %.*s\n", (int)(n > most ? most : n), text);
 }
 
-void bench_table_row(struct buf *b, const struct row *row) {
+void bench_table_head(struct buf *out, const struct bench *b) {
+    const struct target *t = &b->target;
+    buf_printf(out, "%s, %s%s%s%s%s\n", t->model, t->build[0] ? t->build : t->engine, t->device_api[0] ? " (" : "",
+               t->device_api, t->device_api[0] ? ")" : "", b->own_server ? "" : ", not started by this program");
+    buf_printf(out, "suite %s: ", b->suite.name);
+    buf_printf(out, "%.*s\n", WIDTH - 20, b->suite.about);
+    if (b->limits.read_gb_s > 0 && b->file.decode_bytes) {
+        buf_printf(out, "limits measured here: %.1f GB/s read, %.2f Tops/s %s; %.1f MB of weights per token of one stream\n",
+                   b->limits.read_gb_s, b->limits.matrix_tops, b->limits.matrix_kind,
+                   (double)b->file.decode_bytes * 1e-6);
+    }
+    if (b->raw_note[0]) {
+        put_note(out, b->raw_note);
+    }
+    buf_printf(out, "%-20s %-10s %7s %-15s %7s %7s %7s %11s %6s %8s %-8s %5s\n", "row", "cache", "decode", "interval",
+               "prefill", "TTFT", "TPOT", "prompt(hit)", "output", "together", "batching", "limit");
+}
+
+void bench_table_row(struct buf *out, const struct row *row) {
     const struct stats_summary *m = row->metric;
-    char t[9][24];
-    char range[40];
-    char share[16] = "-";
-    if (row->roof_share > 0) {
-        snprintf(share, sizeof share, "%.0f%%", row->roof_share * 100);
+    char t[8][24], range[40], share[24] = "-", prompt[56], hit[24];
+    bool raw = row->test == TEST_RAW;
+    bool prefill = raw && strcmp(row->workload, "pp") == 0;
+    const struct stats_summary *decode = &m[raw ? METRIC_TOK_S : METRIC_DECODE];
+    static const struct stats_summary none;
+    if (row->limit.kind != LIMIT_NONE) {
+        snprintf(share, sizeof share, "%.0f%%", row->limit.share * 100);
     }
-    buf_printf(b, "%-11s %2u %7s %-13s %7s %8s %7s %7s %6s %6s %6s %7s %9s %5s%s\n", row->name, row->cell.concurrency,
-               number(&m[METRIC_DECODE], 1, t[0]), spread(&m[METRIC_DECODE], range), number(&m[METRIC_CLIENT], 1, t[1]),
-               number(&m[METRIC_PREFILL], 1, t[2]), duration(&m[METRIC_TTFT], t[3]), duration(&m[METRIC_TPOT], t[4]),
-               number(&m[METRIC_PROMPT], 0, t[5]), number(&m[METRIC_CACHED], 0, t[6]),
-               number(&m[METRIC_OUTPUT], 0, t[7]), duration(&m[METRIC_TOTAL], t[8]),
-               row->cell.concurrency > 1 ? number(&m[METRIC_AGGREGATE], 1, (char[24]){0}) : "-", share,
-               row->cut ? " *" : "");
-    if (row->n_failed) {
-        buf_printf(b, "            %u of %u requests failed: %s\n", row->n_failed, row->n_samples, row->error);
-    }
-}
-
-/* What the figures cannot say by themselves. */
-void bench_table_foot(struct buf *b, const struct bench_record *r) {
-    bool cut = false;
-    bool no_usage = false;
-    bool no_cached = false;
-    for (uint32_t i = 0; i < r->n_rows; i++) {
-        const struct row *row = &r->rows[i];
-        cut |= row->cut;
-        bool any = row->n_failed < row->n_samples;
-        no_usage |= any && row->metric[METRIC_OUTPUT].n == 0;
-        no_cached |= any && row->metric[METRIC_CACHED].n == 0;
-        const struct stats_summary *streams = &row->metric[METRIC_STREAMS];
-        if (row->cell.concurrency > 1 && streams->n && streams->median < 1.3) {
-            buf_printf(b, "%s at %u: the server decodes one request after the other (%.1f streams at a time)\n",
-                       row->name, row->cell.concurrency, streams->median);
+    snprintf(prompt, sizeof prompt, "%s(%s)", number(&m[METRIC_PROMPT], 0, t[0]), number(&m[METRIC_CACHED], 0, hit));
+    buf_printf(out, "%-20s %-10s %7s %-15s %7s %7s %7s %11s %6s %8s %-8s %5s%s\n", row->key,
+               cache_state_names[row->cache_state] ? cache_state_names[row->cache_state] : raw ? "engine" : "-",
+               number(prefill ? &none : decode, 1, t[1]), interval(decode, range),
+               number(prefill ? decode : &m[METRIC_PREFILL], 0, t[2]), duration(&m[METRIC_TTFT], t[3]),
+               duration(&m[METRIC_TPOT], t[4]), raw ? "-" : prompt, raw ? "-" : number(&m[METRIC_OUTPUT], 0, t[5]),
+               row->cell.concurrency > 1 ? number(&m[METRIC_AGGREGATE], 1, t[6]) : "-", batching_names[row->batching],
+               share, row->cut ? " *" : "");
+    for (uint32_t i = 0; i < row->n_reasons; i++) {
+        if (row->state == ROW_INVALID) {
+            put_note(out, row->reasons[i]);
         }
     }
-    if (cut) {
-        buf_puts(b, "* fewer runs than planned, to end in time\n");
+    if (row->n_failed) {
+        char text[400];
+        snprintf(text, sizeof text, "the first failure: %s", row->error);
+        put_note(out, text);
     }
-    if (r->left_out) {
-        buf_printf(b, "%u row%s left out: the time of the suite was over (--suite page has no such limit)\n",
-                   r->left_out, r->left_out == 1 ? "" : "s");
+    if (row->cell.arrival == ARRIVAL_POISSON && m[METRIC_REQUESTS].n) {
+        char text[200];
+        snprintf(text, sizeof text, "%.3g requests/s carried, latency %s at the median (counted from the intended send)",
+                 m[METRIC_REQUESTS].median, duration(&m[METRIC_LATENCY], t[7]));
+        put_note(out, text);
     }
-    if (no_usage) {
-        buf_puts(b, "The server reported no usage, so token counts and every rate that needs them are unknown.\n");
-    } else if (no_cached) {
-        buf_puts(b, "The server does not report cached tokens; prefill takes them to be none.\n");
+    if (row->batching == BATCHING_QUEUED) {
+        char text[300];
+        snprintf(text, sizeof text, "queued, not batched: %s", row->batching_reason);
+        put_note(out, text);
     }
-    buf_printf(b, "%u rows in %.1f s", r->n_rows, r->duration_s);
-    if (r->steal_share > 0.02) {
-        buf_printf(b, "; noisy: a hypervisor took %.0f%% of the CPU time", r->steal_share * 100);
+}
+
+void bench_table_foot(struct buf *out, const struct bench *b) {
+    if (b->interrupted) {
+        buf_puts(out, "interrupted; what was measured until then is kept\n");
     }
-    buf_putc(b, '\n');
+    if (b->left_out) {
+        buf_printf(out, "%u row%s left out: %s\n", b->left_out, b->left_out == 1 ? "" : "s",
+                   b->suite.seconds > 0 ? "the time of the suite was over (--suite page has no such limit)"
+                                        : "the prompt is longer than the target takes");
+    }
+    if (b->knee_rps > 0) {
+        buf_printf(out, "knee: %.3g requests/s is the highest rate at which nine of ten requests met the latency target\n",
+                   b->knee_rps);
+    } else if (b->suite.open_loop && (b->options->slo_ttft_ms > 0 || b->options->slo_tpot_ms > 0)) {
+        buf_puts(out, "knee: at no rate did nine of ten requests meet the latency target\n");
+    }
+    bool refused = false;
+    for (int f = 0; f < N_FIELDS; f++) {
+        bool wanted = !(b->options->natural_stop && (f == FIELD_IGNORE_EOS || f == FIELD_MIN_TOKENS));
+        if (wanted && !b->target.takes[f]) {
+            buf_printf(out, "%s %s", refused ? "," : "not sent, because the target refuses it:", target_field_names[f]);
+            refused = true;
+        }
+    }
+    buf_puts(out, refused ? "\n" : "");
+    buf_printf(out, "%u rows, %u requests measured, %u for set-up, %.1f s\n", b->n_rows, b->n_samples,
+               b->target.setup_requests, b->duration_s);
 }

@@ -1,12 +1,9 @@
 /* `sluice bench`: workloads over the API of a running server, or of one started for the purpose. */
 #include "cli/cli.h"
 
-#include "base/mem.h"
+#include "base/buf.h"
 #include "base/status.h"
 #include "bench/bench.h"
-#include "bench/child.h"
-#include "bench/client.h"
-#include "tools/probe.h"
 
 #include <errno.h>
 #include <signal.h>
@@ -15,17 +12,10 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#define PROBE_SECONDS 0.5
-
-struct args {
-    const char *url, *model_name, *api_key, *model_path, *suite, *json_path;
-    uint32_t silence_s;
-    bool ignore_eos;
-};
-
 struct output {
-    bool table;
-    bool headed, failed;
+    bool table, failed;
+    uint32_t n_failed;
+    char error[320];
     struct cli_progress progress;
 };
 
@@ -45,30 +35,39 @@ static void catch_signals(void) {
 
 static void put(struct output *o, struct buf *b) {
     cli_progress_end(&o->progress);
-    if (b->failed || fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout) != 0) {
+    if (o->table && (b->failed || fwrite(b->data, 1, b->len, stdout) != b->len || fflush(stdout) != 0)) {
         o->failed = true;
     }
     buf_free(b);
 }
 
-static void on_progress(void *ctx, const char *row, uint64_t done, uint64_t total) {
+static void on_progress(void *ctx, const char *what, uint64_t done, uint64_t total) {
     struct output *o = ctx;
-    o->progress.label = row;
+    o->progress.label = what;
     o->progress.total = total;
     cli_progress_update(&o->progress, done);
 }
 
-static void on_row(void *ctx, const struct bench_record *record, const struct row *row) {
+static void on_start(void *ctx, const struct bench *bench) {
+    struct buf b = {0};
+    bench_table_head(&b, bench);
+    put(ctx, &b);
+}
+
+static void on_row(void *ctx, const struct bench *bench, const struct row *row) {
+    struct buf b = {0};
+    (void)bench;
+    bench_table_row(&b, row);
+    put(ctx, &b);
+}
+
+static void on_end(void *ctx, const struct bench *bench) {
     struct output *o = ctx;
     struct buf b = {0};
-    if (o->table) {
-        if (!o->headed) {
-            bench_table_head(&b, record);
-            o->headed = true;
-        }
-        bench_table_row(&b, row);
-        put(o, &b);
-    }
+    bench_table_foot(&b, bench);
+    put(o, &b);
+    o->n_failed = bench->n_failed;
+    memcpy(o->error, bench->error, sizeof o->error);
 }
 
 /* The command as typed, for the record; a key, a password in a URL and folders stay out of it. */
@@ -92,154 +91,33 @@ static void join_command(int argc, char **argv, char *out, size_t cap) {
     buf_free(&b);
 }
 
-static sluice_status describe_file(const char *path, struct bench_model_file *out, sluice_error *err) {
-    sluice_model *model;
-    TRY(sluice_model_load(path, &model, err));
-    const sluice_model_info *info = sluice_model_get_info(model);
-    const char *slash = strrchr(path, '/');
-    snprintf(out->name, sizeof out->name, "%s", slash ? slash + 1 : path);
-    snprintf(out->architecture, sizeof out->architecture, "%s", info->architecture);
-    snprintf(out->quantization, sizeof out->quantization, "%s", info->quantization);
-    out->bytes = info->file_bytes;
-    out->n_params = info->n_params;
-    out->decode_bytes = info->decode_bytes;
-    out->kv_bytes_per_token = info->kv_bytes_per_token;
-    sluice_model_free(model);
-    return SLUICE_OK;
-}
-
-/* Starts `<this program> serve` with as many slots as the widest row needs. */
-static sluice_status start_server(const char *model_path, const struct suite *suite, struct child **out, char *url,
-                                  size_t cap, sluice_error *err) {
-    char self[4096];
-    char slots[16];
-    uint32_t widest = 1;
-    for (uint32_t i = 0; i < suite->n_cells; i++) {
-        widest = suite->cells[i].concurrency > widest ? suite->cells[i].concurrency : widest;
-    }
-    snprintf(slots, sizeof slots, "%u", widest);
-    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (n <= 0) {
-        return fail(err, SLUICE_E_IO, "the path of this program is unknown (%s); start `sluice serve` and use --url",
-                    strerror(errno));
-    }
-    self[n] = '\0';
-    char *argv[] = {self,  (char *)"serve", (char *)"--port",   (char *)"0", (char *)"--slots",
-                    slots, (char *)"-m",    (char *)model_path, NULL};
-    return child_start(argv, &stop, out, url, cap, err);
-}
-
-static sluice_status measure(const struct args *args, struct output *output, struct bench_record *record,
-                             sluice_error *err) {
-    char url[256];
-    struct child *server = NULL;
-    struct suite suite;
-    uint64_t nonce = 0;
-    env_read(&record->env);
-    if (args->model_path) {
-        TRY(describe_file(args->model_path, &record->file, err));
-        if (!args->url || client_is_loopback(args->url)) { /* another machine's limit is not known here */
-            record->read_gb_s = probe_read_bandwidth(0, PROBE_SECONDS, NULL); /* 0: no share is given, the rest is */
-        }
-    }
-    (void)suite_get(args->suite, 0, &suite);
-    if (!args->url) {
-        record->own_server = true;
-        TRY(start_server(args->model_path, &suite, &server, url, sizeof url, err));
-    }
-    if (getrandom(&nonce, sizeof nonce, 0) != sizeof nonce) {
-        nonce = (uint64_t)getpid();
-    }
-    struct bench_options options = {
-        .url = args->url ? args->url : url,
-        .api_key = args->api_key,
-        .model = args->model_name,
-        .suite = args->suite,
-        .silence_s = args->silence_s,
-        .ignore_eos = args->ignore_eos,
-        .nonce = nonce % 1000000000,
-        .stop = &stop,
-        .ctx = output,
-        .on_progress = on_progress,
-        .on_row = on_row,
-    };
-    sluice_status status = client_global_init(err);
-    if (status == SLUICE_OK) {
-        status = bench_run(&options, record, err);
-        client_global_free();
-    }
-    child_stop(server);
-    record->steal_share = env_steal_share(&record->env);
-    return status;
-}
-
-/* "-" is stdout; a .jsonl file collects records, any other is replaced. */
-static sluice_status write_json(const char *path, const struct bench_record *record, sluice_error *err) {
-    struct buf b = {0};
-    bench_record_json(&b, record);
-    buf_putc(&b, '\n');
-    if (b.failed) {
-        buf_free(&b);
-        return fail(err, SLUICE_E_NOMEM, "no memory for the record");
-    }
-    bool to_stdout = strcmp(path, "-") == 0;
-    size_t n = strlen(path);
-    bool append = n > 6 && strcmp(path + n - 6, ".jsonl") == 0;
-    FILE *f = to_stdout ? stdout : fopen(path, append ? "ae" : "we");
-    bool ok = f && fwrite(b.data, 1, b.len, f) == b.len && fflush(f) == 0;
-    int reason = errno;
-    if (f && !to_stdout) {
-        ok = fclose(f) == 0 && ok;
-    }
-    buf_free(&b);
-    return ok ? SLUICE_OK : fail(err, SLUICE_E_IO, "the record could not be written to %s: %s", path, strerror(reason));
-}
-
-/* Before minutes of measuring: can the result be kept? */
-static sluice_status check_writable(const char *path, sluice_error *err) {
-    if (!path || strcmp(path, "-") == 0) {
-        return SLUICE_OK;
-    }
-    bool existed = access(path, F_OK) == 0;
-    FILE *f = fopen(path, "ae");
-    if (!f) {
-        return fail(err, SLUICE_E_IO, "the record cannot be written to %s: %s", path, strerror(errno));
-    }
-    fclose(f);
-    if (!existed) {
-        remove(path);
-    }
-    return SLUICE_OK;
-}
-
-static int run(const struct args *args, struct bench_record *record) {
-    sluice_error err;
-    struct output output = {.table = !args->json_path || strcmp(args->json_path, "-") != 0};
-    if (check_writable(args->json_path, &err) != SLUICE_OK) {
+static int run(struct bench_options *options, const char *json_path) {
+    sluice_error err, closing;
+    struct output output = {.table = !json_path || strcmp(json_path, "-") != 0};
+    size_t n = json_path ? strlen(json_path) : 0;
+    bool append = n > 6 && strcmp(json_path + n - 6, ".jsonl") == 0;
+    if (json_path && record_writer_open(json_path, append, &options->writer, &err) != SLUICE_OK) {
         return cli_fail(&err);
     }
+    options->ctx = &output;
     catch_signals();
     cli_progress_start(&output.progress, "bench", 1);
-    sluice_status status = measure(args, &output, record, &err);
+    sluice_status status = client_global_init(&err);
+    if (status == SLUICE_OK) {
+        status = bench_run(options, &err);
+        client_global_free();
+    }
     cli_progress_end(&output.progress);
+    if (options->writer && record_writer_close(options->writer, &closing) != SLUICE_OK && status == SLUICE_OK) {
+        status = closing.status;
+        err = closing;
+    }
     if (status != SLUICE_OK) {
         return cli_fail(&err);
     }
-    if (output.table) {
-        struct buf b = {0};
-        bench_table_foot(&b, record);
-        put(&output, &b);
-    }
-    if (args->json_path && write_json(args->json_path, record, &err) != SLUICE_OK) {
-        return cli_fail(&err);
-    }
-    uint32_t failed = bench_record_failed(record);
-    if (failed) {
-        const char *first = "";
-        for (uint32_t i = 0; i < record->n_rows && !first[0]; i++) {
-            first = record->rows[i].error;
-        }
-        fprintf(stderr, "sluice: %u request%s failed; the first: %s\n", failed, failed == 1 ? "" : "s", first);
+    if (output.n_failed) {
+        fprintf(stderr, "sluice: %u request%s failed; the first: %s\n", output.n_failed,
+                output.n_failed == 1 ? "" : "s", output.error);
         return 1;
     }
     if (output.failed) {
@@ -249,73 +127,98 @@ static int run(const struct args *args, struct bench_record *record) {
     return 0;
 }
 
+static const char about[] =
+    "Measures an OpenAI-compatible server with streamed chat completions at temperature 0, and with --json writes a\n"
+    "record (docs/records.md) that `sluice check` can verify. Prompts and answers have exact lengths. A cold row's prompts\n"
+    "open with numbers of their own, so that no prefix cache helps; a warm row's were sent just before; both are verified\n"
+    "by the count of cached tokens that the server reports. Figures are medians over the requests:\n"
+    "  decode     1000 / TPOT; TPOT = (last token - first token) / (output tokens - 1)\n"
+    "  prefill    computed prompt tokens / TTFT; TTFT ends with the first token of any kind\n"
+    "  together   all output tokens of a round of requests sent together / its time\n"
+    "  limit      share of the read bandwidth (engine-only and depth rows: or matrix rate) measured on this machine\n"
+    "Suites: quick (within 40 s), page (chat, codegen, rag, agent, agent at 4; cold and warm; 2 warm-ups, 5 runs), depth\n"
+    "(512 to 32768 tokens of prompt), load (1, 2, 4 .. at a time, then Poisson arrivals at several rates).\n"
+    "Exit code 1 when a request failed; the record then says which and why.";
+
 int cmd_bench(int argc, char **argv) {
-    struct args a = {.suite = "quick", .silence_s = 600};
+    struct bench_options b = {.suite = "quick", .silence_s = 600, .stop = &stop};
+    const char *json_path = NULL;
+    float slo_ttft = 0, slo_tpot = 0;
     const struct cli_option options[] = {
-        {0, "url", CLI_STRING, &a.url, "URL", "a running server; default: one is started for the run", NULL},
-        {'m', "model-file", CLI_STRING, &a.model_path, "FILE",
+        {0, "url", CLI_STRING, &b.url, "URL", "a running server; default: one is started for the run", NULL},
+        {'m', "model-file", CLI_STRING, &b.model_path, "FILE",
          "GGUF to serve; default: the model that ships. With --url: the file that server runs", NULL},
-        {0, "model", CLI_STRING, &a.model_name, "NAME", "model name to ask for; default: the first the server lists",
-         NULL},
-        {0, "api-key", CLI_STRING, &a.api_key, "KEY", "sent as bearer token; never recorded", NULL},
-        {0, "suite", CLI_STRING, &a.suite, "NAME", "quick, page, depth or load; default quick", NULL},
-        {0, "json", CLI_STRING, &a.json_path, "FILE", "write the record; - = stdout; *.jsonl is appended to", NULL},
-        {0, "timeout", CLI_U32, &a.silence_s, "S", "give a request up after so many silent seconds; default 600", NULL},
-        {0, "ignore-eos", CLI_FLAG, &a.ignore_eos, NULL, "ask for answers of full length (not all servers know it)",
-         NULL},
+        {0, "model", CLI_STRING, &b.model, "NAME", "model name to ask for; default: the first the server lists", NULL},
+        {0, "api-key", CLI_STRING, &b.api_key, "KEY", "sent as bearer token; never recorded", NULL},
+        {0, "suite", CLI_STRING, &b.suite, "NAME", "quick, page, depth or load; default quick", NULL},
+        {0, "natural-stop", CLI_FLAG, &b.natural_stop, NULL, "answers may end by themselves; rows are labelled so", NULL},
+        {0, "raw", CLI_FLAG, &b.raw, NULL, "with --url and -m: engine-only rows of that file too, by this program", NULL},
+        {0, "max-concurrency", CLI_U32, &b.max_concurrency, "N", "load: most at a time; default twice the slots", NULL},
+        {0, "slo-ttft", CLI_FLOAT, &slo_ttft, "MS", "load: find the highest rate that keeps this time to first token", NULL},
+        {0, "slo-tpot", CLI_FLOAT, &slo_tpot, "MS", "load: the same for the time per output token", NULL},
+        {0, "label", CLI_STRING, &b.label, "TEXT", "a name of yours for the record", NULL},
+        {0, "json", CLI_STRING, &json_path, "FILE", "write the record; - = stdout; *.jsonl is appended to", NULL},
+        {0, "timeout", CLI_U32, &b.silence_s, "S", "give a request up after so many silent seconds; default 600", NULL},
         {0},
     };
     const struct cli_command command = {
         .name = "bench",
         .usage = "sluice bench [--url URL] [--model NAME] [-m FILE] [--suite NAME] [--json FILE]",
-        .about = "Measures an OpenAI-compatible server with streamed chat completions at temperature 0. Every prompt "
-                 "opens with a\n"
-                 "number of its own, so no prefix cache helps. Figures are medians over the requests:\n"
-                 "  decode     1000 / TPOT; TPOT = (last token - first token) / (output tokens - 1)\n"
-                 "  client     output tokens / total time        prefill  computed prompt tokens / TTFT\n"
-                 "  aggregate  all output tokens of a round of c requests sent together / its time\n"
-                 "Suites: quick (within 40 s: 1 warm-up, up to 3 runs), page (chat, codegen, rag, agent, agent at 4; 2 "
-                 "warm-ups,\n"
-                 "5 runs), depth (prompts from 256 tokens up to the context), load (agent at 1, 2, 4, 8).\n"
-                 "Exit code 1 when a request failed; the record then says which and why.",
-        .example = "sluice bench\nsluice bench --url http://127.0.0.1:8080 --suite page --json result.json\n"
-                   "sluice bench -m LFM2-8B-A1B-Q4_K_M.gguf --suite load --json - | python3 -m json.tool",
+        .about = about,
+        .example = "sluice bench\nsluice bench --url http://127.0.0.1:8080 --suite page --json result.jsonl\n"
+                   "sluice bench -m LFM2-8B-A1B-Q4_K_M.gguf --suite load --slo-ttft 500 --json load.jsonl",
         .options = options,
     };
     struct cli_args args;
     struct suite suite;
+    struct suite_options wanted = {.name = NULL};
     sluice_error err;
-    char shipped[4096]; /* the model's path, or the server's URL without decoration */
+    char url[1024], shipped[4096], line[512];
     int code = cli_parse(&command, argc, argv, &args);
     if (code != CLI_RUN) {
         return code;
     }
-    if (!suite_get(a.suite, 0, &suite)) {
-        return cli_usage_error(&command, "there is no suite \"%s\"; quick, page, depth and load exist", a.suite);
+    wanted.name = b.suite;
+    if (!suite_get(&wanted, &suite)) {
+        return cli_usage_error(&command, "there is no suite \"%s\"; quick, page, depth and load exist", b.suite);
     }
-    if (a.silence_s == 0 || a.silence_s > 86400) {
+    if (b.silence_s == 0 || b.silence_s > 86400) {
         return cli_usage_error(&command, "--timeout takes 1 to 86400 seconds");
     }
-    if (a.url) {
-        if (client_base_url(a.url, shipped, sizeof shipped, &err) != SLUICE_OK) {
+    if (b.max_concurrency > CLIENT_STREAMS_MAX) {
+        return cli_usage_error(&command, "--max-concurrency takes at most %d", CLIENT_STREAMS_MAX);
+    }
+    if (!suite.open_loop && (b.max_concurrency || slo_ttft > 0 || slo_tpot > 0)) {
+        return cli_usage_error(&command, "--max-concurrency, --slo-ttft and --slo-tpot belong to --suite load");
+    }
+    if (slo_ttft < 0 || slo_tpot < 0) {
+        return cli_usage_error(&command, "a latency target is more than 0 ms");
+    }
+    if (b.raw && (!b.url || !b.model_path)) {
+        return cli_usage_error(&command, "--raw needs --url and -m: without --url engine-only rows are made anyway");
+    }
+    if (b.url) {
+        if (client_base_url(b.url, url, sizeof url, &err) != SLUICE_OK) {
             return cli_fail(&err);
         }
-        a.url = shipped;
-    }
-    if (!a.url && !a.model_path) {
+        b.url = url;
+    } else if (!b.model_path) {
         if (sluice_default_model_path(shipped, sizeof shipped, &err) != SLUICE_OK) {
             return cli_fail(&err);
         }
-        a.model_path = shipped;
+        b.model_path = shipped;
     }
-    struct bench_record *record = mem_calloc(1, sizeof *record);
-    if (!record) {
-        fprintf(stderr, "sluice: out of memory\n");
-        return 1;
+    if (getrandom(&b.nonce, sizeof b.nonce, 0) != sizeof b.nonce) {
+        b.nonce = (uint64_t)getpid();
     }
-    join_command(argc, argv, record->command, sizeof record->command);
-    code = run(&a, record);
-    bench_record_free(record);
-    mem_free(record);
-    return code;
+    b.nonce %= 1000000000;
+    b.slo_ttft_ms = slo_ttft;
+    b.slo_tpot_ms = slo_tpot;
+    b.command = line;
+    b.on_progress = on_progress;
+    b.on_start = on_start;
+    b.on_row = on_row;
+    b.on_end = on_end;
+    join_command(argc, argv, line, sizeof line);
+    return run(&b, json_path);
 }

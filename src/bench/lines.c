@@ -1,0 +1,296 @@
+/* The record's lines: run, probe, sample, row, end. */
+#include "bench/bench.h"
+
+#include "record/line.h"
+
+#include <json-c/json.h>
+#include <math.h>
+#include <string.h>
+
+static sluice_status write_line(struct bench *b, sluice_error *err) {
+    return b->options->writer ? record_write(b->options->writer, &b->line, err) : SLUICE_OK;
+}
+
+static void put_flag(struct buf *l, const char *name, int v) {
+    if (v < 0) {
+        line_put_null(l, name);
+    } else {
+        line_put_bool(l, name, v);
+    }
+}
+
+static void put_known(struct buf *l, const char *name, uint64_t v) {
+    line_put_count(l, name, v ? (int64_t)v : -1);
+}
+
+/* ---- run */
+
+static void put_target(struct buf *l, const struct bench *b) {
+    const struct target *t = &b->target;
+    line_open(l, "target", '{');
+    line_put_text(l, "name", t->engine[0] ? t->engine : t->model);
+    line_put_text(l, "url", b->own_server ? NULL : t->url); /* our own server's port says nothing */
+    line_put_bool(l, "own_server", b->own_server);
+    line_put_text(l, "engine", t->engine);
+    line_put_text(l, "build", t->build);
+    line_put_text(l, "device_api", t->device_api);
+    line_put_text(l, "model", t->model);
+    put_known(l, "context", t->context);
+    put_known(l, "slots", t->slots);
+    line_put_text(l, "command_line", t->command_line);
+    line_put_text(l, "endpoint", "/v1/chat/completions");
+    line_put_bool(l, "streaming", true);
+    line_put_bool(l, "reports_cached_tokens", t->reports_cached);
+    line_put_count(l, "memory_before_bytes", b->memory_before);
+    line_put_count(l, "memory_after_bytes", b->memory_after);
+    put_flag(l, "spilled", b->spilled);
+    line_close(l, '}');
+}
+
+static void put_file(struct buf *l, const struct model_facts *f) {
+    if (f->n_params == 0) {
+        line_put_null(l, "model_file");
+        return;
+    }
+    line_open(l, "model_file", '{');
+    line_put_text(l, "name", f->name);
+    line_put_text(l, "sha256", f->sha256);
+    line_put_uint(l, "bytes", f->bytes);
+    line_put_text(l, "architecture", f->architecture);
+    line_put_text(l, "quantization", f->quantization);
+    line_put_uint(l, "n_params", f->n_params);
+    put_known(l, "n_params_active", f->n_params_active);
+    put_known(l, "context_length", f->context);
+    line_put_text(l, "repository", f->repository);
+    line_put_text(l, "commit", f->commit);
+    put_flag(l, "synthetic", f->synthetic);
+    put_known(l, "decode_bytes", f->decode_bytes);
+    put_known(l, "kv_bytes_per_token", f->kv_bytes_per_token);
+    put_known(l, "prefill_ops_per_token", f->prefill_ops);
+    line_close(l, '}');
+}
+
+/* As sent; null is a field that the server refused, so that it was left out. */
+static void put_sampling(struct buf *l, const struct target *t) {
+    static const struct {
+        enum target_field field;
+        int value;
+    } numbers[] = {
+        {FIELD_TEMPERATURE, 0},    {FIELD_TOP_P, 1},            {FIELD_TOP_K, 0},             {FIELD_MIN_P, 0},
+        {FIELD_REPEAT_PENALTY, 1}, {FIELD_PRESENCE_PENALTY, 0}, {FIELD_FREQUENCY_PENALTY, 0}, {FIELD_SEED, 1},
+    };
+    line_open(l, "sampling", '{');
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        line_put_number(l, target_field_names[numbers[i].field], t->takes[numbers[i].field] ? numbers[i].value : NAN);
+    }
+    put_flag(l, "ignore_eos", t->takes[FIELD_IGNORE_EOS] ? 1 : -1);
+    put_flag(l, "cache_prompt", t->takes[FIELD_CACHE_PROMPT] ? 1 : -1);
+    line_close(l, '}');
+}
+
+sluice_status bench_write_run(struct bench *b, sluice_error *err) {
+    struct buf *l = &b->line;
+    line_start(l, "run");
+    line_put_text(l, "schema", "sluice-record");
+    line_put_uint(l, "version", 2);
+    line_put_text(l, "id", b->id);
+    line_put_text(l, "tool", "sluice " SLUICE_VERSION);
+    line_put_text(l, "date", b->environment.date);
+    line_put_text(l, "label", b->options->label);
+    line_put_text(l, "suite", b->suite.name);
+    line_put_text(l, "suite_about", b->suite.about);
+    line_put_text(l, "command", b->options->command);
+    line_open(l, "origin", '{');
+    line_put_text(l, "source", "measured");
+    line_put_null(l, "format");
+    line_put_null(l, "url");
+    line_put_null(l, "sha256");
+    line_put_null(l, "note");
+    line_close(l, '}');
+    put_target(l, b);
+    put_file(l, &b->file);
+    line_key(l, "environment");
+    environment_json(l, &b->environment);
+    put_sampling(l, &b->target);
+    line_put_text(l, "statistic",
+                  "median over the requests, with the order-statistic interval of the median and the level that it has");
+    line_end(l);
+    return write_line(b, err);
+}
+
+sluice_status bench_write_probes(struct bench *b, sluice_error *err) {
+    struct json_object *probes = b->raw ? b->raw->probes : NULL;
+    for (size_t i = 0; probes && i < json_object_array_length(probes); i++) {
+        const char *text = json_object_to_json_string_ext(json_object_array_get_idx(probes, i), JSON_C_TO_STRING_PLAIN);
+        buf_reset(&b->line);
+        buf_puts(&b->line, text ? text : "");
+        sluice_status status = write_line(b, err);
+        if (status != SLUICE_OK) {
+            return status;
+        }
+    }
+    return SLUICE_OK;
+}
+
+/* ---- sample */
+
+static void put_sample(struct buf *l, const struct row *row, const struct sample *s) {
+    line_start(l, "sample");
+    line_put_text(l, "row", row->key);
+    line_put_uint(l, "target", 0);
+    line_put_uint(l, "run", s->run);
+    line_put_uint(l, "stream", s->stream);
+    line_put_bool(l, "warmup", s->warmup);
+    line_put_bool(l, "ok", s->ok);
+    line_put_bool(l, "refused", s->refused);
+    line_put_text(l, "error", s->ok ? NULL : s->error);
+    line_put_text(l, "prompt_sha256", s->prompt_sha256);
+    line_put_count(l, "prompt_tokens_wanted", s->prompt_tokens_wanted);
+    line_put_ms(l, "intended_ms", s->intended_ms);
+    line_put_ms(l, "send_ms", s->send_ms);
+    line_put_ms(l, "first_byte_ms", s->first_byte_ms);
+    line_put_ms(l, "first_token_ms", s->first_token_ms);
+    line_put_ms(l, "first_content_ms", s->first_content_ms);
+    line_put_ms(l, "last_token_ms", s->last_token_ms);
+    line_put_ms(l, "end_ms", s->end_ms);
+    line_put_ms_array(l, "token_ms", s->token_ms, s->token_ms ? (size_t)s->output_tokens : 0);
+    line_put_count(l, "chunks", row->test == TEST_RAW ? -1 : (int64_t)s->chunks);
+    line_put_count(l, "prompt_tokens", s->prompt_tokens);
+    line_put_count(l, "cached_tokens", s->cached_tokens);
+    line_put_count(l, "output_tokens", s->output_tokens);
+    line_put_count(l, "reasoning_tokens", s->reasoning_tokens);
+    line_put_text(l, "finish", s->finish);
+    line_put_ms(l, "server_prompt_ms", s->server_prompt_ms);
+    line_put_ms(l, "server_predicted_ms", s->server_predicted_ms);
+    line_end(l);
+}
+
+sluice_status bench_write_samples(struct bench *b, struct row *row, sluice_error *err) {
+    for (; row->n_written < row->n_samples; row->n_written++) {
+        put_sample(&b->line, row, &row->samples[row->n_written]);
+        sluice_status status = write_line(b, err);
+        if (status != SLUICE_OK) {
+            return status;
+        }
+        b->n_samples++;
+    }
+    return SLUICE_OK;
+}
+
+/* ---- row */
+
+static void put_metrics(struct buf *l, const struct row *row) {
+    line_open(l, "metrics", '{');
+    for (int m = 0; m < N_METRICS; m++) {
+        line_put_metric(l, metric_names[m], &row->metric[m], row->percentile[m]);
+    }
+    line_close(l, '}');
+}
+
+static void put_limit(struct buf *l, const struct row_limit *limit) {
+    if (limit->kind == LIMIT_NONE) {
+        line_put_null(l, "limit");
+        return;
+    }
+    bool read = limit->kind == LIMIT_READ;
+    line_open(l, "limit", '{');
+    line_put_text(l, "kind", read ? "read" : "matrix");
+    line_put_number(l, "bytes_per_token", read ? limit->bytes_per_token : NAN);
+    line_put_number(l, "ops_per_token", read ? NAN : limit->ops_per_token);
+    line_put_number(l, "measured", limit->measured);
+    line_put_text(l, "unit", read ? "GB/s" : "Tops/s");
+    line_put_number(l, "share", limit->share);
+    line_put_text(l, "rule", limit->rule);
+    line_close(l, '}');
+}
+
+static void put_memory(struct buf *l, const struct row *row) {
+    if (row->rss_bytes < 0 && row->vram_bytes < 0) {
+        line_put_null(l, "memory");
+        return;
+    }
+    line_open(l, "memory", '{');
+    line_put_count(l, "rss_bytes", row->rss_bytes);
+    line_put_count(l, "vram_bytes", row->vram_bytes);
+    line_close(l, '}');
+}
+
+static void put_verdict(struct buf *l, const struct row *row) {
+    static const char *const names[] = {"clean", "noisy", "invalid"};
+    line_open(l, "verdict", '{');
+    line_put_text(l, "state", names[row->state]);
+    line_open(l, "reasons", '[');
+    for (uint32_t i = 0; i < row->n_reasons; i++) {
+        line_put_text(l, NULL, row->reasons[i]);
+    }
+    line_close(l, ']');
+    line_close(l, '}');
+}
+
+static void put_load(struct buf *l, const struct row *row) {
+    bool raw = row->test == TEST_RAW, poisson = row->cell.arrival == ARRIVAL_POISSON;
+    line_put_count(l, "concurrency", raw || poisson ? -1 : (int64_t)row->cell.concurrency);
+    line_put_text(l, "arrival", arrival_names[row->cell.arrival]);
+    line_put_number(l, "rate_rps", poisson ? row->cell.rate_rps : NAN);
+    line_put_count(l, "depth", row->depth);
+    line_put_count(l, "batch", row->batch);
+    line_put_count(l, "max_tokens", raw ? -1 : (int64_t)row->cell.max_tokens);
+    put_flag(l, "natural_stop", raw ? -1 : row->natural_stop);
+    if (row->template_tokens >= 0) {
+        line_put_count(l, "template_tokens", row->template_tokens);
+    }
+    line_put_null(l, "power_cap_w");
+    line_put_uint(l, "warmups", row->warmups);
+    line_put_uint(l, "runs", row->runs);
+}
+
+sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *err) {
+    struct buf *l = &b->line;
+    line_start(l, "row");
+    line_put_text(l, "row", row->key);
+    line_put_uint(l, "target", 0);
+    line_put_text(l, "test", row->test == TEST_RAW ? "raw" : "api");
+    line_put_text(l, "workload", row->workload);
+    line_put_text(l, "cache", cache_names[row->cell.cache]);
+    line_put_text(l, "cache_state", cache_state_names[row->cache_state]);
+    line_put_text(l, "cache_reason", row->cache_reason);
+    put_load(l, row);
+    line_put_bool(l, "cut_for_time", row->cut);
+    line_put_uint(l, "failed", row->n_failed);
+    line_put_text(l, "error", row->error);
+    put_metrics(l, row);
+    line_put_text(l, "batching", batching_names[row->batching]);
+    line_put_text(l, "batching_reason", row->batching_reason);
+    put_limit(l, &row->limit);
+    bench_row_energy(l, b, row);
+    bench_row_quality(l, b, row);
+    put_memory(l, row);
+    put_verdict(l, row);
+    line_end(l);
+    return write_line(b, err);
+}
+
+/* ---- end */
+
+sluice_status bench_write_end(struct bench *b, sluice_error *err) {
+    struct buf *l = &b->line;
+    line_start(l, "end");
+    line_put_number(l, "duration_s", b->duration_s);
+    line_put_uint(l, "rows", b->n_rows);
+    line_put_uint(l, "samples", b->n_samples);
+    line_put_uint(l, "rows_left_out", b->left_out);
+    line_put_bool(l, "interrupted", b->interrupted);
+    line_put_null(l, "noise");
+    line_open(l, "verdict", '{');
+    line_put_text(l, "state", b->interrupted ? "invalid" : b->n_noisy ? "noisy" : "clean");
+    line_open(l, "reasons", '[');
+    if (b->interrupted) {
+        line_put_text(l, NULL, "interrupted before the end of the suite");
+    } else if (b->n_noisy) {
+        buf_printf(l, "\"%u of %u rows are not clean\"", b->n_noisy, b->n_rows);
+    }
+    line_close(l, ']');
+    line_close(l, '}');
+    line_end(l);
+    return write_line(b, err);
+}

@@ -1,0 +1,335 @@
+/*
+ * What the engine does without a server, and what the machine could do at most: `raw` and `probe` of this program, each in a
+ * process of its own that ends before the server starts. Their JSON is read by name; what is missing stays unknown.
+ */
+#include "bench/bench.h"
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "bench/child.h"
+#include "bench/target_json.h"
+
+#include <math.h>
+#include <string.h>
+
+#define RAW_TESTS_MAX 32
+#define ARGS_MAX      24
+
+void raw_rows_free(struct raw_rows *r) {
+    if (r) {
+        for (uint32_t i = 0; i < r->n; i++) {
+            row_free(&r->rows[i]);
+        }
+        mem_free(r->rows);
+        json_object_put(r->probes);
+        mem_free(r);
+    }
+}
+
+double raw_prefill_ms(const struct raw_rows *r, uint32_t n_tokens) {
+    for (uint32_t i = 0; r && i < r->n; i++) {
+        const struct row *row = &r->rows[i];
+        if (row->batch == 1 && row->depth == 0 && strcmp(row->workload, "pp") == 0 && row->n_samples &&
+            row->samples[0].prompt_tokens == (int64_t)n_tokens && row->metric[METRIC_TOK_S].n) {
+            return 1000 * n_tokens / row->metric[METRIC_TOK_S].median;
+        }
+    }
+    return -1;
+}
+
+/* ---- raw */
+
+static void set_raw_limit(struct row *row, struct json_object *o, bool decode) {
+    struct json_object *roof = json_member(o, "roof", json_type_object);
+    double rate = row->metric[METRIC_TOK_S].median;
+    struct row_limit *l = &row->limit;
+    if (!roof || row->metric[METRIC_TOK_S].n == 0) {
+        return;
+    }
+    if (decode) {
+        double bytes = json_member_number(o, "weight_bytes_per_step", NAN) + json_member_number(o, "kv_bytes_per_step", 0);
+        l->bytes_per_token = bytes / (double)row->batch;
+        l->measured = json_member_number(roof, "gb_s", NAN);
+        l->share = l->bytes_per_token * rate * 1e-9 / l->measured;
+        snprintf(l->rule, sizeof l->rule, "weights that the steps read, experts as routed, and keys and values of earlier "
+                                          "positions; read bandwidth of the same run");
+    } else {
+        struct json_object *kind = json_member(roof, "kind", json_type_string);
+        double median = json_member_number(json_member(o, "tok_s", json_type_object), "median", NAN);
+        l->ops_per_token = json_member_number(o, "gop_s", NAN) * 1e9 / median;
+        l->measured = json_member_number(roof, "gop_s", NAN) * 1e-3;
+        l->share = l->ops_per_token * rate * 1e-12 / l->measured;
+        snprintf(l->rule, sizeof l->rule, "2 operations per weight that a prompt token uses, attention apart; %.20s peak of "
+                                          "the same run",
+                 kind ? json_object_get_string(kind) : "measured");
+    }
+    l->kind = !isfinite(l->share) ? LIMIT_NONE : decode ? LIMIT_READ : LIMIT_MATRIX;
+}
+
+/* One line of `raw --json` as a row. */
+static sluice_status read_raw(struct json_object *o, struct row *row, sluice_error *err) {
+    static const struct cell no_cell = {.cache = CACHE_NONE, .arrival = ARRIVAL_NONE};
+    struct json_object *test = json_member(o, "test", json_type_string);
+    struct json_object *ms = json_member(json_member(o, "ms", json_type_object), "samples", json_type_array);
+    size_t n = ms ? json_object_array_length(ms) : 0;
+    uint32_t tokens = json_member_u32(o, "n_tokens"), batch = json_member_u32(o, "batch");
+    if (!test || n == 0 || n > UINT16_MAX || tokens == 0 || batch == 0) {
+        return fail(err, SLUICE_E_FORMAT, "`sluice raw` printed something that is no result");
+    }
+    row_init(row, &no_cell, false);
+    row->test = TEST_RAW;
+    snprintf(row->key, sizeof row->key, "%s", json_object_get_string(test));
+    bool decode = strncmp(row->key, "tg", 2) == 0;
+    row->workload = decode ? "tg" : "pp";
+    row->depth = json_member_u32(o, "depth");
+    row->batch = batch;
+    row->runs = (uint32_t)n;
+    row->warmups = 1;
+    struct sample *s = row_add_samples(row, (uint32_t)n);
+    for (size_t i = 0; s && i < n; i++) {
+        s[i].run = (uint32_t)i;
+        s[i].ok = true;
+        s[i].end_ms = line_round_ms(json_object_get_double(json_object_array_get_idx(ms, i)));
+        *(decode ? &s[i].output_tokens : &s[i].prompt_tokens) = (int64_t)tokens * batch;
+    }
+    if (!s || !row_summarise(row)) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for engine-only rows");
+    }
+    row_judge(row, false);
+    set_raw_limit(row, o, decode);
+    return SLUICE_OK;
+}
+
+static sluice_status each_line(struct bench *b, struct buf *text,
+                               sluice_status (*read)(struct bench *b, struct json_object *o, sluice_error *err),
+                               sluice_error *err) {
+    char *line = text->data;
+    while (line && *line) {
+        char *end = strchr(line, '\n');
+        if (!end) {
+            break; /* cut off in the middle */
+        }
+        struct json_object *o = json_parse_text(line, (size_t)(end - line));
+        sluice_status status = o ? read(b, o, err) : SLUICE_OK;
+        json_object_put(o);
+        TRY(status);
+        line = end + 1;
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status add_raw(struct bench *b, struct json_object *o, sluice_error *err) {
+    struct raw_rows *r = b->raw;
+    if (r->n == RAW_TESTS_MAX) {
+        return SLUICE_OK;
+    }
+    TRY(read_raw(o, &r->rows[r->n], err));
+    r->n++;
+    return SLUICE_OK;
+}
+
+/* The prompt lengths of the suite, so that a server's share of the time to the first token can be told; and one that all
+ * records have. */
+static void prompt_list(const struct suite *s, char *out, size_t cap) {
+    uint32_t seen[SUITE_CELLS_MAX + 1];
+    uint32_t n = 0;
+    size_t at = 0;
+    for (uint32_t i = 0; i <= s->n_cells && at < cap; i++) {
+        uint32_t tokens = i < s->n_cells ? s->cells[i].prompt_tokens : 512;
+        bool known = i < s->n_cells && (s->cells[i].cache != CACHE_COLD || s->cells[i].concurrency != 1);
+        for (uint32_t k = 0; k < n; k++) {
+            known |= seen[k] == tokens;
+        }
+        if (!known) {
+            seen[n] = tokens;
+            at += (size_t)snprintf(out + at, cap - at, "%s%u", n++ ? "," : "", tokens);
+        }
+    }
+}
+
+static sluice_status run_raw(struct bench *b, const char *self, sluice_error *err) {
+    char prompts[256];
+    bool quick = b->suite.raw_seconds > 0;
+    struct buf text = {0};
+    prompt_list(&b->suite, prompts, sizeof prompts);
+    const char *argv[ARGS_MAX] = {self,    "raw", "--json", "-m", b->options->model_path, "-p", prompts,
+                                  "-n",    quick ? "32" : "128",  "-r", quick ? "3" : "5", NULL};
+    b->raw->rows = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->rows);
+    if (!b->raw->rows) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for engine-only rows");
+    }
+    sluice_error why = {0};
+    sluice_status status =
+        child_capture((char *const *)argv, b->options->stop, b->suite.raw_seconds, &text, &b->raw->cut, &why);
+    if (status == SLUICE_OK) {
+        status = each_line(b, &text, add_raw, &why);
+    }
+    buf_free(&text);
+    if (status == SLUICE_E_CANCELLED || status == SLUICE_E_NOMEM) {
+        return fail(err, status, "%s", why.text);
+    }
+    if (status != SLUICE_OK) {
+        snprintf(b->raw_note, sizeof b->raw_note, "no engine-only rows: %.160s", why.text);
+    } else if (b->raw->cut) {
+        snprintf(b->raw_note, sizeof b->raw_note, "engine-only tests were cut after %.0f s: %u are here",
+                 b->suite.raw_seconds, b->raw->n);
+    }
+    return SLUICE_OK;
+}
+
+/* ---- probe */
+
+static void add_item(struct json_object *items, const char *name, const char *unit, uint32_t threads, double median,
+                     double best, uint32_t n, const char *how) {
+    struct json_object *o = json_object_new_object();
+    json_object_object_add(o, "name", json_object_new_string(name));
+    json_object_object_add(o, "unit", json_object_new_string(unit));
+    json_object_object_add(o, "threads", json_object_new_int64(threads));
+    json_object_object_add(o, "median", isfinite(median) ? json_object_new_double(median) : NULL);
+    json_object_object_add(o, "min", NULL);
+    json_object_object_add(o, "max", isfinite(best) ? json_object_new_double(best) : NULL);
+    json_object_object_add(o, "n", n ? json_object_new_int64(n) : NULL);
+    json_object_object_add(o, "samples", NULL);
+    json_object_object_add(o, "theory", NULL);
+    json_object_object_add(o, "share", NULL);
+    json_object_object_add(o, "how", how ? json_object_new_string(how) : NULL);
+    json_object_array_add(items, o);
+}
+
+static void add_memory(struct json_object *items, struct json_object *memory, const char *name) {
+    char key[16];
+    uint32_t threads = json_member_u32(memory, "threads");
+    snprintf(key, sizeof key, "%s_gb_s", name);
+    struct json_object *rate = json_member(memory, key, json_type_object);
+    if (rate) {
+        add_item(items, name, "GB/s", threads, json_member_number(rate, "median", NAN),
+                 json_member_number(rate, "best", NAN), json_member_u32(rate, "passes"), NULL);
+    }
+}
+
+/* The probe's own form, version 1. */
+static struct json_object *convert_probe(struct json_object *o, double seconds) {
+    struct json_object *line = json_object_new_object(), *items = json_object_new_array();
+    struct json_object *memory = json_member(o, "memory", json_type_array), *peak = json_member(o, "peak", json_type_array);
+    json_object_object_add(line, "kind", json_object_new_string("probe"));
+    json_object_object_add(line, "device", json_object_new_string("cpu"));
+    json_object_object_add(line, "power_cap_w", NULL);
+    json_object_object_add(line, "seconds", json_object_new_double(seconds));
+    json_object_object_add(line, "items", items);
+    for (size_t i = 0; memory && i < json_object_array_length(memory); i++) {
+        struct json_object *m = json_object_array_get_idx(memory, i);
+        add_memory(items, m, "read");
+        add_memory(items, m, "copy");
+        double barrier = json_member_number(m, "barrier_ns", NAN) * 1e-3;
+        add_item(items, "barrier", "us", json_member_u32(m, "threads"), barrier, barrier, 1, "spinning");
+    }
+    for (size_t i = 0; peak && i < json_object_array_length(peak); i++) {
+        struct json_object *p = json_object_array_get_idx(peak, i);
+        struct json_object *kind = json_member(p, "kind", json_type_string), *isa = json_member(p, "isa", json_type_string);
+        double tops = json_member_number(p, "gop_s", NAN) * 1e-3;
+        if (kind && isa) {
+            add_item(items, json_object_get_string(kind), "Tops/s", json_member_u32(p, "threads"), NAN, tops, 0,
+                     json_object_get_string(isa));
+        }
+    }
+    return line;
+}
+
+/* A line in the record's form: `kind` goes first, the chain is the writer's. */
+static struct json_object *take_probe(struct json_object *o) {
+    struct json_object *line = json_object_new_object();
+    json_object_object_add(line, "kind", json_object_new_string("probe"));
+    json_object_object_foreach(o, key, value) {
+        if (strcmp(key, "kind") != 0 && strcmp(key, "prev") != 0) {
+            json_object_object_add(line, key, json_object_get(value));
+        }
+    }
+    return line;
+}
+
+static sluice_status add_probe(struct bench *b, struct json_object *o, sluice_error *err) {
+    struct json_object *kind = json_member(o, "kind", json_type_string);
+    bool form2 = kind && strcmp(json_object_get_string(kind), "probe") == 0;
+    if (!form2 && !json_member(o, "memory", json_type_array)) {
+        return fail(err, SLUICE_E_FORMAT, "`sluice probe` printed something that is no result");
+    }
+    json_object_array_add(b->raw->probes, form2 ? take_probe(o) : convert_probe(o, b->suite.probe_seconds));
+    return SLUICE_OK;
+}
+
+static sluice_status run_probe(struct bench *b, const char *self, sluice_error *err) {
+    char seconds[16];
+    struct buf text = {0};
+    snprintf(seconds, sizeof seconds, "%.1f", b->suite.probe_seconds);
+    const char *argv[ARGS_MAX] = {self, "probe", "--json", "--seconds", seconds, NULL};
+    sluice_error why = {0};
+    sluice_status status = child_capture((char *const *)argv, b->options->stop, 0, &text, NULL, &why);
+    if (status == SLUICE_OK) {
+        status = each_line(b, &text, add_probe, &why);
+    }
+    buf_free(&text);
+    if (status == SLUICE_E_CANCELLED || status == SLUICE_E_NOMEM) {
+        return fail(err, status, "%s", why.text);
+    }
+    if (status != SLUICE_OK) {
+        snprintf(b->raw_note, sizeof b->raw_note, "no limits: %.180s", why.text);
+    }
+    return SLUICE_OK;
+}
+
+/* The best that a probe of this device saw of a quantity. */
+static double best_of(const struct raw_rows *r, const char *device, const char *name) {
+    double best = 0;
+    for (size_t i = 0; r && r->probes && i < json_object_array_length(r->probes); i++) {
+        struct json_object *line = json_object_array_get_idx(r->probes, i);
+        struct json_object *of = json_member(line, "device", json_type_string);
+        struct json_object *items = json_member(line, "items", json_type_array);
+        for (size_t k = 0; of && items && k < json_object_array_length(items); k++) {
+            struct json_object *item = json_object_array_get_idx(items, k);
+            struct json_object *what = json_member(item, "name", json_type_string);
+            double v = json_member_number(item, "max", json_member_number(item, "median", 0));
+            if (strcmp(json_object_get_string(of), device) == 0 && what && strcmp(json_object_get_string(what), name) == 0 &&
+                v > best) {
+                best = v;
+            }
+        }
+    }
+    return best;
+}
+
+void bench_pick_limits(struct bench *b) {
+    static const char *const kinds[] = {"int8", "fp16", "bf16", "f32"};
+    const char *device = strcmp(b->target.device_api, "cuda") == 0 ? "gpu0" : "cpu";
+    bool quantised = b->file.quantization[0] == 'Q' || b->file.quantization[0] == 'I';
+    b->limits = (struct limits){.read_gb_s = best_of(b->raw, device, "read")};
+    for (size_t i = quantised ? 0 : 1; i < sizeof kinds / sizeof kinds[0] && b->limits.matrix_tops <= 0; i++) {
+        b->limits.matrix_tops = best_of(b->raw, device, kinds[i]);
+        b->limits.matrix_kind = kinds[i];
+    }
+}
+
+sluice_status bench_measure_machine(struct bench *b, sluice_error *err) {
+    char self[4096];
+    const struct bench_options *o = b->options;
+    bool here = !o->url || client_is_loopback(o->url); /* another machine's limits are not known here */
+    b->raw = mem_calloc(1, sizeof *b->raw);
+    if (!b->raw) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for engine-only rows");
+    }
+    b->raw->probes = json_object_new_array();
+    if (!o->model_path || !here) {
+        return SLUICE_OK;
+    }
+    TRY(child_self(self, sizeof self, err));
+    if (o->on_progress) {
+        o->on_progress(o->ctx, "probe", 0, 1);
+    }
+    TRY(run_probe(b, self, err));
+    if (o->url && !o->raw) {
+        return SLUICE_OK;
+    }
+    if (o->on_progress) {
+        o->on_progress(o->ctx, "raw", 0, 1);
+    }
+    return run_raw(b, self, err);
+}
