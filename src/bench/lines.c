@@ -109,7 +109,6 @@ sluice_status bench_write_run(struct bench *b, sluice_error *err) {
     line_close(l, '}');
     put_target(l, b);
     put_file(l, &b->file);
-    line_key(l, "environment");
     environment_json(l, &b->environment);
     put_sampling(l, &b->target);
     line_put_text(l, "statistic",
@@ -121,7 +120,8 @@ sluice_status bench_write_run(struct bench *b, sluice_error *err) {
 sluice_status bench_write_probes(struct bench *b, sluice_error *err) {
     struct json_object *probes = b->raw ? b->raw->probes : NULL;
     for (size_t i = 0; probes && i < json_object_array_length(probes); i++) {
-        const char *text = json_object_to_json_string_ext(json_object_array_get_idx(probes, i), JSON_C_TO_STRING_PLAIN);
+        const char *text = json_object_to_json_string_ext(json_object_array_get_idx(probes, i),
+                                                          JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
         buf_reset(&b->line);
         buf_puts(&b->line, text ? text : "");
         sluice_status status = write_line(b, err);
