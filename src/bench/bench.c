@@ -6,6 +6,7 @@
 #include "base/status.h"
 #include "bench/child.h"
 #include "bench/prompt.h"
+#include "machine/listener.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -271,6 +272,10 @@ static sluice_status run_all(struct bench *b, struct child **server, sluice_erro
         TRY(start_server(b, server, url, sizeof url, err));
     }
     TRY(connect_target(b, o->url ? o->url : url, err));
+    if (o->url && client_is_loopback(b->target.url)) {
+        int pid = listener_pid(listener_port(b->target.url));
+        b->server_pid = pid > 0 ? pid : 0;
+    }
     TRY(write_machine(b, err));
     sluice_status status = run_cells(b, err);
     if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) {
