@@ -328,7 +328,8 @@ void reply_end(struct reply *r, double now_ms) {
     }
     check_counts(r);
     s->last_token_ms = r->last_text_ms;
-    if (r->finished && (s->output_tokens < 0 || s->output_tokens > (int64_t)s->chunks)) {
+    bool one_piece = s->chunks == 1 && s->output_tokens > 2; /* kept back: the end says nothing of when tokens came */
+    if (r->finished && !one_piece && (s->output_tokens < 0 || s->output_tokens > (int64_t)s->chunks)) {
         s->last_token_ms = r->finish_ms; /* what came last had no text */
         s->first_token_ms = s->first_token_ms >= 0 ? s->first_token_ms : r->finish_ms;
     }

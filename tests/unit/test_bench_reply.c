@@ -58,7 +58,7 @@ static void test_good(void **state) {
     NEAR(s.first_content_ms, 50);
     NEAR(s.last_token_ms, 90);
     NEAR(s.end_ms, 92);
-    NEAR(s.gap_max_ms, 25);
+    assert_null(s.token_ms); /* five tokens in three pieces: which carried more is not known */
     assert_int_equal(s.chunks, 3);
     assert_int_equal(s.prompt_tokens, 30);
     assert_int_equal(s.output_tokens, 5);
@@ -105,7 +105,7 @@ static void test_no_usage(void **state) {
 /* The whole answer in one piece: when its tokens were made cannot be seen. */
 static void test_one_piece(void **state) {
     (void)state;
-    const struct piece p[] = {{5, TEXT("a b c")}, {5, STOP}, {5, USAGE}, {5, "[DONE]"}};
+    const struct piece p[] = {{5, TEXT("a b c")}, {6, STOP}, {6, USAGE}, {6, "[DONE]"}};
     struct sample s = RUN(p, 6);
     assert_true(s.ok);
     assert_true(sample_tpot_ms(&s) < 0);
@@ -121,6 +121,73 @@ static void test_empty_answer(void **state) {
     NEAR(s.first_token_ms, 30);
     assert_true(s.first_content_ms < 0);
     assert_true(sample_tpot_ms(&s) < 0);
+}
+
+/* ---- When each token came */
+
+#define END(n) "{\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":" #n "}}"
+#define COUNTED(t, n)                                                                                                  \
+    "{\"choices\":[{\"delta\":{\"content\":\"" t "\"}}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":" #n "}}"
+#define TIMED(t, n)    "{\"choices\":[{\"delta\":{\"content\":\"" t "\"}}],\"timings\":{\"predicted_n\":" #n "}}"
+#define IDS(t, ids)    "{\"choices\":[{\"delta\":{\"content\":\"" t "\"},\"token_ids\":[" ids "]}]}"
+#define LENGTH         "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}"
+#define LENGTH_TIMED(n)                                                                                                \
+    "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}],\"timings\":{\"predicted_n\":" #n "}}"
+
+static void check_times(const struct piece *p, size_t n, const double *times, size_t n_times) {
+    struct sample s = run(p, n, 100);
+    assert_true(s.ok);
+    if (!times) {
+        assert_null(s.token_ms);
+        return;
+    }
+    assert_int_equal(s.output_tokens, n_times);
+    assert_non_null(s.token_ms);
+    for (size_t i = 0; i < n_times; i++) {
+        NEAR(s.token_ms[i], times[i]);
+    }
+    NEAR(s.first_token_ms, times[0]);
+    NEAR(s.last_token_ms, times[n_times - 1]);
+    sample_free(&s);
+}
+
+#define CHECK_TIMES(p, ...)                                                                                            \
+    check_times(p, sizeof(p) / sizeof((p)[0]), (const double[]){__VA_ARGS__},                                          \
+                sizeof((const double[]){__VA_ARGS__}) / sizeof(double))
+
+static void test_token_times(void **state) {
+    (void)state;
+    const struct piece one_each[] = {{5, TEXT("a")}, {7, TEXT("b")}, {9, TEXT("c")}, {9, LENGTH}, {10, END(3)}};
+    CHECK_TIMES(one_each, 5, 7, 9);
+    const struct piece end_token[] = {{5, TEXT("a")}, {7, TEXT("b")}, {9, STOP}, {10, END(3)}};
+    CHECK_TIMES(end_token, 5, 7, 9); /* the end token has no text */
+    const struct piece unknown[] = {{5, TEXT("a")}, {7, TEXT("b c")}, {9, LENGTH}, {10, END(3)}};
+    check_times(unknown, 4, NULL, 0); /* one more than pieces, and no end token: which piece had two? */
+    const struct piece bundles[] = {{5, COUNTED("a", 1)}, {8, COUNTED("bcd", 4)}, {9, COUNTED("e", 5)}, {9, LENGTH}, {10, END(5)}};
+    CHECK_TIMES(bundles, 5, 8, 8, 8, 9);
+    const struct piece timings[] = {{5, TIMED("ab", 2)}, {8, TIMED("c", 3)}, {9, LENGTH_TIMED(4)}, {9, END(4)}};
+    CHECK_TIMES(timings, 5, 5, 8, 9); /* a token that completed no character comes to light with the end */
+    const struct piece late[] = {{5, COUNTED("a", 1)}, {8, STOP}, {12, END(2)}};
+    CHECK_TIMES(late, 5, 8); /* a total that comes behind the end is of the end */
+    const struct piece ids[] = {{5, IDS("a", "4,5")}, {8, IDS("b", "6")}, {9, LENGTH}, {10, END(3)}};
+    CHECK_TIMES(ids, 5, 5, 8);
+    const struct piece backwards[] = {{5, COUNTED("a", 3)}, {8, COUNTED("b", 2)}, {9, LENGTH}, {10, END(4)}};
+    check_times(backwards, 4, NULL, 0);
+}
+
+/* Counts that cannot be are no counts. */
+static void test_lies(void **state) {
+    (void)state;
+    const struct piece few[] = {{5, TEXT("a")}, {6, TEXT("b")}, {7, TEXT("c")}, {8, STOP}, {8, END(2)}};
+    struct sample s = RUN(few, 9);
+    assert_false(s.ok);
+    assert_string_equal(s.error, "the server counts 2 output tokens but sent text in 3 pieces");
+    const struct piece cached[] = {{5, TEXT("a")}, {8, STOP}, {8, "{\"choices\":[],\"usage\":{\"prompt_tokens\":30,"
+                                                                "\"completion_tokens\":5,\"prompt_tokens_details\":"
+                                                                "{\"cached_tokens\":31}}}"}};
+    s = RUN(cached, 9);
+    assert_false(s.ok);
+    assert_string_equal(s.error, "the server counts 31 cached tokens in a prompt of 30");
 }
 
 static void test_bad_streams(void **state) {
@@ -201,6 +268,7 @@ static void test_no_memory(void **state) {
         mem_fail_nth(n);
         s = RUN(p, 8);
         mem_fail_nth(0);
+        sample_free(&s);
         assert_true(s.ok || s.error[0]);
         assert_true(n < 50);
     }
@@ -209,7 +277,7 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),         cmocka_unit_test(test_reasoning_and_tools),
-        cmocka_unit_test(test_no_usage),     cmocka_unit_test(test_one_piece),
+        cmocka_unit_test(test_no_usage),     cmocka_unit_test(test_one_piece),    cmocka_unit_test(test_token_times), cmocka_unit_test(test_lies),
         cmocka_unit_test(test_empty_answer), cmocka_unit_test(test_bad_streams),
         cmocka_unit_test(test_wrong_types),  cmocka_unit_test(test_error_text),
         cmocka_unit_test(test_no_memory),
