@@ -28,6 +28,7 @@ struct bench_options {
     uint32_t max_concurrency; /* of the load suite; 0 = by the slots */
     bool natural_stop;
     double slo_ttft_ms, slo_tpot_ms; /* of the load suite; 0 = none */
+    double rate_seconds;             /* of arrivals at each rate of the load suite; 0 = 12 */
     uint64_t nonce;                  /* start of the sequence of nonces */
     struct record_writer *writer;    /* NULL: no record is kept */
     const atomic_bool *stop;         /* may be NULL */

@@ -14,8 +14,8 @@
 #define GOOD_SHARE   0.9 /* of the requests at a rate that counts as carried */
 #define HALVINGS     3
 
-static struct cell open_cell(double rate) {
-    double n = ceil(rate * WINDOW_S);
+static struct cell open_cell(double rate, double seconds) {
+    double n = ceil(rate * (seconds > 0 ? seconds : WINDOW_S));
     struct cell c = {
         .workload = &workload_agent,
         .prompt_tokens = workload_agent.prompt_tokens,
@@ -36,7 +36,7 @@ static double three_digits(double v) {
 
 /* Share of the requests within the target; *share stays 0 where none went well. */
 static sluice_status run_rate(struct bench *b, double rate, double *share, sluice_error *err) {
-    struct cell cell = open_cell(three_digits(rate));
+    struct cell cell = open_cell(three_digits(rate), b->options->rate_seconds);
     b->requests_total += cell.runs;
     *share = 0;
     return bench_run_cell(b, &cell, 0, share, NULL, err);

@@ -34,8 +34,10 @@ static const char *interval(const struct stats_summary *s, char out[40]) {
         return "";
     }
     double low = s->has_interval ? s->interval[0] : s->min, high = s->has_interval ? s->interval[1] : s->max;
-    int decimals = high >= 1000 ? 0 : 1;
-    snprintf(out, 40, s->has_interval ? "%.*f..%.*f" : "(%.*f..%.*f)", decimals, low, decimals, high);
+    bool thousands = high >= 1e5;
+    double unit = thousands ? 1e3 : 1;
+    snprintf(out, 40, "%s%.*f..%.*f%s%s", s->has_interval ? "" : "(", high >= 1000 ? 0 : 1, low / unit,
+             high >= 1000 ? 0 : 1, high / unit, thousands ? "k" : "", s->has_interval ? "" : ")");
     return out;
 }
 
@@ -62,7 +64,7 @@ void bench_table_head(struct buf *out, const struct bench *b) {
     if (b->raw_note[0]) {
         put_note(out, b->raw_note);
     }
-    buf_printf(out, "%-20s %-10s %7s %-15s %7s %7s %7s %11s %6s %8s %-8s %5s\n", "row", "cache", "decode", "interval",
+    buf_printf(out, "%-20s %-10s %7s %-15s %7s %6s %6s %11s %6s %8s %-8s %5s\n", "row", "cache", "decode", "interval",
                "prefill", "TTFT", "TPOT", "prompt(hit)", "output", "together", "batching", "limit");
 }
 
@@ -77,7 +79,7 @@ void bench_table_row(struct buf *out, const struct row *row) {
         snprintf(share, sizeof share, "%.0f%%", row->limit.share * 100);
     }
     snprintf(prompt, sizeof prompt, "%s(%s)", number(&m[METRIC_PROMPT], 0, t[0]), number(&m[METRIC_CACHED], 0, hit));
-    buf_printf(out, "%-20s %-10s %7s %-15s %7s %7s %7s %11s %6s %8s %-8s %5s%s\n", row->key,
+    buf_printf(out, "%-20s %-10s %7s %-15s %7s %6s %6s %11s %6s %8s %-8s %5s%s\n", row->key,
                cache_state_names[row->cache_state] ? cache_state_names[row->cache_state] : raw ? "engine" : "-",
                number(prefill ? &none : decode, 1, t[1]), interval(decode, range),
                number(prefill ? decode : &m[METRIC_PREFILL], 0, t[2]), duration(&m[METRIC_TTFT], t[3]),

@@ -143,7 +143,7 @@ static const char about[] =
 int cmd_bench(int argc, char **argv) {
     struct bench_options b = {.suite = "quick", .silence_s = 600, .stop = &stop};
     const char *json_path = NULL;
-    float slo_ttft = 0, slo_tpot = 0;
+    float slo_ttft = 0, slo_tpot = 0, rate_seconds = 0;
     const struct cli_option options[] = {
         {0, "url", CLI_STRING, &b.url, "URL", "a running server; default: one is started for the run", NULL},
         {'m', "model-file", CLI_STRING, &b.model_path, "FILE",
@@ -156,6 +156,7 @@ int cmd_bench(int argc, char **argv) {
         {0, "max-concurrency", CLI_U32, &b.max_concurrency, "N", "load: most at a time; default twice the slots", NULL},
         {0, "slo-ttft", CLI_FLOAT, &slo_ttft, "MS", "load: find the highest rate that keeps this time to first token", NULL},
         {0, "slo-tpot", CLI_FLOAT, &slo_tpot, "MS", "load: the same for the time per output token", NULL},
+        {0, "rate-seconds", CLI_FLOAT, &rate_seconds, "S", "load: time of arrivals at each rate; default 12", NULL},
         {0, "label", CLI_STRING, &b.label, "TEXT", "a name of yours for the record", NULL},
         {0, "json", CLI_STRING, &json_path, "FILE", "write the record; - = stdout; *.jsonl is appended to", NULL},
         {0, "timeout", CLI_U32, &b.silence_s, "S", "give a request up after so many silent seconds; default 600", NULL},
@@ -188,11 +189,11 @@ int cmd_bench(int argc, char **argv) {
     if (b.max_concurrency > CLIENT_STREAMS_MAX) {
         return cli_usage_error(&command, "--max-concurrency takes at most %d", CLIENT_STREAMS_MAX);
     }
-    if (!suite.open_loop && (b.max_concurrency || slo_ttft > 0 || slo_tpot > 0)) {
-        return cli_usage_error(&command, "--max-concurrency, --slo-ttft and --slo-tpot belong to --suite load");
+    if (!suite.open_loop && (b.max_concurrency || slo_ttft > 0 || slo_tpot > 0 || rate_seconds > 0)) {
+        return cli_usage_error(&command, "--max-concurrency, --slo-* and --rate-seconds belong to --suite load");
     }
-    if (slo_ttft < 0 || slo_tpot < 0) {
-        return cli_usage_error(&command, "a latency target is more than 0 ms");
+    if (slo_ttft < 0 || slo_tpot < 0 || rate_seconds < 0) {
+        return cli_usage_error(&command, "a latency target, or a time, is more than 0");
     }
     if (b.raw && (!b.url || !b.model_path)) {
         return cli_usage_error(&command, "--raw needs --url and -m: without --url engine-only rows are made anyway");
@@ -214,6 +215,7 @@ int cmd_bench(int argc, char **argv) {
     b.nonce %= 1000000000;
     b.slo_ttft_ms = slo_ttft;
     b.slo_tpot_ms = slo_tpot;
+    b.rate_seconds = rate_seconds;
     b.command = line;
     b.on_progress = on_progress;
     b.on_start = on_start;
