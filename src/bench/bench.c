@@ -104,9 +104,7 @@ static sluice_status get_prompt(struct bench *b, const struct cell *cell, sluice
     if (!b->prompt) {
         return fail(err, SLUICE_E_NOMEM, "no memory for a prompt");
     }
-    uint64_t nonce = b->nonce;
-    b->nonce += 100; /* more than the cutting sends */
-    sluice_status status = prompt_make(&b->target, cell->workload, cell->prompt_tokens, nonce, b->prompt, err);
+    sluice_status status = prompt_make(&b->target, cell->workload, cell->prompt_tokens, &b->nonce, b->prompt, err);
     if (status != SLUICE_OK) {
         b->prompt->workload = NULL;
     }

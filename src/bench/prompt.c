@@ -250,9 +250,9 @@ static void guess(struct cutter *c) {
     p->template_tokens = -1;
 }
 
-sluice_status prompt_make(struct target *t, const struct workload *w, uint32_t wanted, uint64_t nonce,
+sluice_status prompt_make(struct target *t, const struct workload *w, uint32_t wanted, uint64_t *nonce,
                           struct prompt *out, sluice_error *err) {
-    struct cutter c = {.target = t, .prompt = out, .nonce = nonce};
+    struct cutter c = {.target = t, .prompt = out, .nonce = *nonce};
     sluice_error why = {0};
     *out = (struct prompt){.workload = w, .wanted = wanted, .template_tokens = -1};
     buf_puts(&c.source, w->source);
@@ -271,6 +271,7 @@ sluice_status prompt_make(struct target *t, const struct workload *w, uint32_t w
             status = fail(&why, SLUICE_E_NOMEM, "no memory for a prompt");
         }
     }
+    *nonce = c.nonce;
     buf_free(&c.source);
     buf_free(&c.text);
     buf_free(&c.messages);

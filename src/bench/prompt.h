@@ -18,8 +18,8 @@ struct prompt {
 };
 
 /* Where the template and the fixed texts alone take more than wanted tokens, the prompt has those (tokens > wanted).
- * SLUICE_E_LIMIT: the target refuses a prompt of that size. */
-sluice_status prompt_make(struct target *t, const struct workload *w, uint32_t wanted, uint64_t nonce,
+ * *nonce: the next that nobody has sent; counted on. SLUICE_E_LIMIT: the target refuses a prompt of that size. */
+sluice_status prompt_make(struct target *t, const struct workload *w, uint32_t wanted, uint64_t *nonce,
                           struct prompt *out, sluice_error *err);
 void prompt_free(struct prompt *p);
 
