@@ -49,8 +49,15 @@ static sluice_status start_server(struct bench *b, struct child **out, char *url
     uint32_t width = b->suite.open_loop ? LOAD_SLOTS : suite_width(&b->suite);
     snprintf(slots, sizeof slots, "%u", width);
     TRY(child_self(self, sizeof self, err));
-    char *argv[] = {self,  (char *)"serve", (char *)"--port", (char *)"0", (char *)"--slots",
-                    slots, (char *)"-m",    (char *)b->options->model_path, NULL};
+    char *argv[] = {self,
+                    (char *)"serve",
+                    (char *)"--port",
+                    (char *)"0",
+                    (char *)"--slots",
+                    slots,
+                    (char *)"-m",
+                    (char *)b->options->model_path,
+                    NULL};
     bool known = machine_memory(&b->memory_before, &swapped);
     TRY(child_start(argv, b->options->stop, out, url, cap, err));
     known = known && machine_memory(&b->memory_after, &swapped_after);

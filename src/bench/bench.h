@@ -48,14 +48,14 @@ struct bench {
     struct limits limits;
     char id[17];
     bool own_server;
-    int server_pid;                        /* 0 = not ours */
-    int64_t memory_before, memory_after;   /* bytes in use on the machine around the model's load; -1 unknown */
-    int spilled;                           /* 1, 0, or -1 unknown: memory went to swap during the load */
+    int server_pid;                      /* 0 = not ours */
+    int64_t memory_before, memory_after; /* bytes in use on the machine around the model's load; -1 unknown */
+    int spilled;                         /* 1, 0, or -1 unknown: memory went to swap during the load */
     uint64_t zero_ns, nonce;
     double duration_s;
     uint32_t n_rows, n_samples, left_out, n_failed;
     uint32_t n_noisy; /* rows whose verdict is not clean */
-    char error[320]; /* of the first request that failed */
+    char error[320];  /* of the first request that failed */
     bool interrupted;
     char raw_note[200]; /* why engine-only rows are missing; "" = they are not */
     struct raw_rows *raw;

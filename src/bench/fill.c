@@ -4,8 +4,13 @@
 #include "record/line.h"
 
 void bench_row_energy(struct buf *l, const struct bench *b, const struct row *row) {
-    static const char *const unknown[] = {"source",        "window_s",      "idle_w", "j_per_prompt_token", "j_per_output_token",
-                                          "j_per_request", "net_j_per_output_token"};
+    static const char *const unknown[] = {"source",
+                                          "window_s",
+                                          "idle_w",
+                                          "j_per_prompt_token",
+                                          "j_per_output_token",
+                                          "j_per_request",
+                                          "net_j_per_output_token"};
     static const char *const reasons[] = {"no counter was read while this was measured"};
     (void)b, (void)row;
     line_open(l, "energy", '{');

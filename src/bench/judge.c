@@ -10,9 +10,9 @@
 #define TEMPLATE_TOKENS 16 /* shared by any two requests where the template is not known */
 
 /* Streams that decode at the same time, of c that were sent together. */
-#define QUEUED_STREAMS  1.3
-#define BATCHED_SHARE   0.7
-#define QUEUED_SPACING  0.5 /* and their first tokens come a good part of a service time apart */
+#define QUEUED_STREAMS 1.3
+#define BATCHED_SHARE  0.7
+#define QUEUED_SPACING 0.5 /* and their first tokens come a good part of a service time apart */
 
 const char *const batching_names[] = {"single", "batched", "queued", "mixed", "unknown"};
 const char *const cache_state_names[] = {"verified", "unverified", "invalid", NULL};
@@ -54,16 +54,18 @@ static void judge_cache(struct row *row, bool reports_cached) {
     if (s) {
         row->cache_state = CACHE_INVALID;
         if (cold) {
-            snprintf(row->cache_reason, sizeof row->cache_reason,
-                     "request %u of run %u took %lld of %lld prompt tokens from a cache; the template before the nonce has "
-                     "%s%lld",
-                     s->stream + 1, s->run + 1, (long long)s->cached_tokens, (long long)s->prompt_tokens,
-                     row->template_tokens >= 0 ? "" : "at most ", (long long)most);
+            snprintf(
+                row->cache_reason, sizeof row->cache_reason,
+                "request %u of run %u took %lld of %lld prompt tokens from a cache; the template before the nonce has "
+                "%s%lld",
+                s->stream + 1, s->run + 1, (long long)s->cached_tokens, (long long)s->prompt_tokens,
+                row->template_tokens >= 0 ? "" : "at most ", (long long)most);
         } else {
-            snprintf(row->cache_reason, sizeof row->cache_reason,
-                     "request %u of run %u took only %lld of %lld prompt tokens from the cache, though the same prompt had "
-                     "just been sent",
-                     s->stream + 1, s->run + 1, (long long)s->cached_tokens, (long long)s->prompt_tokens);
+            snprintf(
+                row->cache_reason, sizeof row->cache_reason,
+                "request %u of run %u took only %lld of %lld prompt tokens from the cache, though the same prompt had "
+                "just been sent",
+                s->stream + 1, s->run + 1, (long long)s->cached_tokens, (long long)s->prompt_tokens);
         }
         row_add_reason(row, ROW_INVALID, "not %s: %s", cache_names[row->cell.cache], row->cache_reason);
     } else if (unknown) {
@@ -223,7 +225,8 @@ static void set_read_limit(struct row *row, const struct model_facts *file, doub
     l->bytes_per_token = (dense + experts) / n + positions * (double)file->kv_bytes_per_token;
     l->measured = read_gb_s;
     l->share = l->bytes_per_token * rate->median * 1e-9 / read_gb_s;
-    snprintf(l->rule, sizeof l->rule, "weights of one pass%s, shared by %.1f streams, and keys and values at mid-answer%s%s",
+    snprintf(l->rule, sizeof l->rule,
+             "weights of one pass%s, shared by %.1f streams, and keys and values at mid-answer%s%s",
              file->n_expert == 0 ? ""
              : n > 1             ? " with as many experts as independent routing reaches"
                                  : " with the experts of one token",

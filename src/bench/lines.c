@@ -76,8 +76,14 @@ static void put_sampling(struct buf *l, const struct target *t) {
         enum target_field field;
         int value;
     } numbers[] = {
-        {FIELD_TEMPERATURE, 0},    {FIELD_TOP_P, 1},            {FIELD_TOP_K, 0},             {FIELD_MIN_P, 0},
-        {FIELD_REPEAT_PENALTY, 1}, {FIELD_PRESENCE_PENALTY, 0}, {FIELD_FREQUENCY_PENALTY, 0}, {FIELD_SEED, 1},
+        {FIELD_TEMPERATURE, 0},
+        {FIELD_TOP_P, 1},
+        {FIELD_TOP_K, 0},
+        {FIELD_MIN_P, 0},
+        {FIELD_REPEAT_PENALTY, 1},
+        {FIELD_PRESENCE_PENALTY, 0},
+        {FIELD_FREQUENCY_PENALTY, 0},
+        {FIELD_SEED, 1},
     };
     line_open(l, "sampling", '{');
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
@@ -111,8 +117,9 @@ sluice_status bench_write_run(struct bench *b, sluice_error *err) {
     put_file(l, &b->file);
     environment_json(l, &b->environment);
     put_sampling(l, &b->target);
-    line_put_text(l, "statistic",
-                  "median over the requests, with the order-statistic interval of the median and the level that it has");
+    line_put_text(
+        l, "statistic",
+        "median over the requests, with the order-statistic interval of the median and the level that it has");
     line_end(l);
     return write_line(b, err);
 }

@@ -21,7 +21,9 @@ static struct cell open_cell(double rate, double seconds) {
         .prompt_tokens = workload_agent.prompt_tokens,
         .max_tokens = 200,
         .concurrency = CLIENT_STREAMS_MAX,
-        .runs = n < REQUESTS_MIN ? REQUESTS_MIN : n > REQUESTS_MAX ? REQUESTS_MAX : (uint32_t)n,
+        .runs = n < REQUESTS_MIN   ? REQUESTS_MIN
+                : n > REQUESTS_MAX ? REQUESTS_MAX
+                                   : (uint32_t)n,
         .cache = CACHE_COLD,
         .arrival = ARRIVAL_POISSON,
         .rate_rps = rate,

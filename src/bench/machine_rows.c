@@ -47,20 +47,23 @@ static void set_raw_limit(struct row *row, struct json_object *o, bool decode) {
         return;
     }
     if (decode) {
-        double bytes = json_member_number(o, "weight_bytes_per_step", NAN) + json_member_number(o, "kv_bytes_per_step", 0);
+        double bytes =
+            json_member_number(o, "weight_bytes_per_step", NAN) + json_member_number(o, "kv_bytes_per_step", 0);
         l->bytes_per_token = bytes / (double)row->batch;
         l->measured = json_member_number(roof, "gb_s", NAN);
         l->share = l->bytes_per_token * rate * 1e-9 / l->measured;
-        snprintf(l->rule, sizeof l->rule, "weights that the steps read, experts as routed, and keys and values of earlier "
-                                          "positions; read bandwidth of the same run");
+        snprintf(l->rule, sizeof l->rule,
+                 "weights that the steps read, experts as routed, and keys and values of earlier "
+                 "positions; read bandwidth of the same run");
     } else {
         struct json_object *kind = json_member(roof, "kind", json_type_string);
         double median = json_member_number(json_member(o, "tok_s", json_type_object), "median", NAN);
         l->ops_per_token = json_member_number(o, "gop_s", NAN) * 1e9 / median;
         l->measured = json_member_number(roof, "gop_s", NAN) * 1e-3;
         l->share = l->ops_per_token * rate * 1e-12 / l->measured;
-        snprintf(l->rule, sizeof l->rule, "2 operations per weight that a prompt token uses, attention apart; %.20s peak of "
-                                          "the same run",
+        snprintf(l->rule, sizeof l->rule,
+                 "2 operations per weight that a prompt token uses, attention apart; %.20s peak of "
+                 "the same run",
                  kind ? json_object_get_string(kind) : "measured");
     }
     l->kind = !isfinite(l->share) ? LIMIT_NONE : decode ? LIMIT_READ : LIMIT_MATRIX;
@@ -152,8 +155,18 @@ static sluice_status run_raw(struct bench *b, const char *self, sluice_error *er
     bool quick = b->suite.raw_seconds > 0;
     struct buf text = {0};
     prompt_list(&b->suite, prompts, sizeof prompts);
-    const char *argv[ARGS_MAX] = {self,    "raw", "--json", "-m", b->options->model_path, "-p", prompts,
-                                  "-n",    quick ? "32" : "128",  "-r", quick ? "3" : "5", NULL};
+    const char *argv[ARGS_MAX] = {self,
+                                  "raw",
+                                  "--json",
+                                  "-m",
+                                  b->options->model_path,
+                                  "-p",
+                                  prompts,
+                                  "-n",
+                                  quick ? "32" : "128",
+                                  "-r",
+                                  quick ? "3" : "5",
+                                  NULL};
     b->raw->rows = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->rows);
     if (!b->raw->rows) {
         return fail(err, SLUICE_E_NOMEM, "no memory for engine-only rows");
@@ -210,7 +223,8 @@ static void add_memory(struct json_object *items, struct json_object *memory, co
 /* The probe's own form, version 1. */
 static struct json_object *convert_probe(struct json_object *o, double seconds) {
     struct json_object *line = json_object_new_object(), *items = json_object_new_array();
-    struct json_object *memory = json_member(o, "memory", json_type_array), *peak = json_member(o, "peak", json_type_array);
+    struct json_object *memory = json_member(o, "memory", json_type_array),
+                       *peak = json_member(o, "peak", json_type_array);
     json_object_object_add(line, "kind", json_object_new_string("probe"));
     json_object_object_add(line, "device", json_object_new_string("cpu"));
     json_object_object_add(line, "power_cap_w", NULL);
@@ -225,7 +239,8 @@ static struct json_object *convert_probe(struct json_object *o, double seconds) 
     }
     for (size_t i = 0; peak && i < json_object_array_length(peak); i++) {
         struct json_object *p = json_object_array_get_idx(peak, i);
-        struct json_object *kind = json_member(p, "kind", json_type_string), *isa = json_member(p, "isa", json_type_string);
+        struct json_object *kind = json_member(p, "kind", json_type_string),
+                           *isa = json_member(p, "isa", json_type_string);
         double tops = json_member_number(p, "gop_s", NAN) * 1e-3;
         if (kind && isa) {
             add_item(items, json_object_get_string(kind), "Tops/s", json_member_u32(p, "threads"), NAN, tops, 0,
@@ -288,8 +303,8 @@ static double best_of(const struct raw_rows *r, const char *device, const char *
             struct json_object *item = json_object_array_get_idx(items, k);
             struct json_object *what = json_member(item, "name", json_type_string);
             double v = json_member_number(item, "max", json_member_number(item, "median", 0));
-            if (strcmp(json_object_get_string(of), device) == 0 && what && strcmp(json_object_get_string(what), name) == 0 &&
-                v > best) {
+            if (strcmp(json_object_get_string(of), device) == 0 && what &&
+                strcmp(json_object_get_string(what), name) == 0 && v > best) {
                 best = v;
             }
         }

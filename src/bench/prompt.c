@@ -130,9 +130,10 @@ static sluice_status count_last_turn(struct cutter *c, uint32_t *out, sluice_err
     char nonce[NONCE_BYTES];
     nonce_text(c->nonce, nonce);
     put_content(c->prompt, count_turns(c->prompt->workload) - 1, nonce, c->text.data, &content);
-    sluice_status status = content.failed || c->text.failed
-                               ? fail(err, SLUICE_E_NOMEM, "no memory for a prompt")
-                               : target_count_text(c->target, content.data ? content.data : "", content.len, false, out, err);
+    sluice_status status =
+        content.failed || c->text.failed
+            ? fail(err, SLUICE_E_NOMEM, "no memory for a prompt")
+            : target_count_text(c->target, content.data ? content.data : "", content.len, false, out, err);
     buf_free(&content);
     return status;
 }
@@ -232,7 +233,8 @@ static void find_template_tokens(struct cutter *c) {
     const char *at = !c->messages.failed && target_render(c->target, c->messages.data, &rendered)
                          ? strstr(rendered.data, nonce)
                          : NULL;
-    if (at && target_count_text(c->target, rendered.data, (size_t)(at - rendered.data), true, &before, NULL) == SLUICE_OK &&
+    if (at &&
+        target_count_text(c->target, rendered.data, (size_t)(at - rendered.data), true, &before, NULL) == SLUICE_OK &&
         target_count_text(c->target, rendered.data, rendered.len, true, &all, NULL) == SLUICE_OK && all <= p->tokens) {
         p->template_tokens = (int64_t)before + (p->tokens - all); /* a start token that is not in the rendered text */
     } else if (count_turns(p->workload) == 1 && !p->workload->system) {

@@ -11,9 +11,9 @@
 
 struct prompt {
     const struct workload *workload;
-    char *text;             /* what the cut turn has before its fixed end */
-    uint32_t wanted;        /* tokens */
-    uint32_t tokens;        /* that it has by the target's count; 0: the target does not count */
+    char *text;              /* what the cut turn has before its fixed end */
+    uint32_t wanted;         /* tokens */
+    uint32_t tokens;         /* that it has by the target's count; 0: the target does not count */
     int64_t template_tokens; /* of the template before the nonce, at most; -1 unknown */
 };
 

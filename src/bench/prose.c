@@ -30,26 +30,28 @@ static const char *const patterns[] = {
 };
 
 static const char *const persons[] = {
-    "the harbour master",      "a clerk named Orla Venn",   "the ferry company",  "the widow Tamsin Bray",
-    "the school's caretaker",  "an engineer from the north", "the rope makers",    "the parish council",
-    "the youngest pilot",      "Edmund Carrow",              "the museum's keeper", "two brothers from the mill",
-    "the lighthouse keeper",   "a painter on her way south", "the fishing guild",  "the railway's surveyor",
-    "the baker of Quay Street", "Doctor Hale",               "a merchant's daughter", "the town's only printer",
-    "the new librarian",       "a crew of salvagers",        "the county office",  "the old ferryman",
+    "the harbour master",     "a clerk named Orla Venn",    "the ferry company",
+    "the widow Tamsin Bray",  "the school's caretaker",     "an engineer from the north",
+    "the rope makers",        "the parish council",         "the youngest pilot",
+    "Edmund Carrow",          "the museum's keeper",        "two brothers from the mill",
+    "the lighthouse keeper",  "a painter on her way south", "the fishing guild",
+    "the railway's surveyor", "the baker of Quay Street",   "Doctor Hale",
+    "a merchant's daughter",  "the town's only printer",    "the new librarian",
+    "a crew of salvagers",    "the county office",          "the old ferryman",
 };
 
 static const char *const things[] = {
-    "brass bell",   "pump engine", "tide gauge",   "stone stair",  "signal lamp",  "account book", "water wheel",
-    "iron gate",    "sail loft",   "weather vane", "plank bridge", "copper boiler", "survey map",  "fog horn",
-    "grain scale",  "oak door",    "rope shed",    "garden wall",  "clock face",   "steam winch",  "mooring post",
-    "glass negative", "seed chest", "slate roof",  "milk cart",    "letter press", "anchor chain", "reading room",
+    "brass bell",     "pump engine", "tide gauge",   "stone stair",  "signal lamp",   "account book", "water wheel",
+    "iron gate",      "sail loft",   "weather vane", "plank bridge", "copper boiler", "survey map",   "fog horn",
+    "grain scale",    "oak door",    "rope shed",    "garden wall",  "clock face",    "steam winch",  "mooring post",
+    "glass negative", "seed chest",  "slate roof",   "milk cart",    "letter press",  "anchor chain", "reading room",
 };
 
 static const char *const places[] = {
-    "beside the customs house", "under the chapel roof",     "at the foot of the cliff", "behind the rope works",
-    "near the northern mole",   "in the cellar of the inn",  "above the salt marsh",     "on the island road",
-    "across from the cannery",  "inside the old battery",    "along the upper canal",    "by the second lock",
-    "in the yard of the mill",  "between the two quays",     "at the end of Weaver Lane", "on the western point",
+    "beside the customs house", "under the chapel roof",    "at the foot of the cliff",  "behind the rope works",
+    "near the northern mole",   "in the cellar of the inn", "above the salt marsh",      "on the island road",
+    "across from the cannery",  "inside the old battery",   "along the upper canal",     "by the second lock",
+    "in the yard of the mill",  "between the two quays",    "at the end of Weaver Lane", "on the western point",
 };
 
 static const char *const deeds[] = {
@@ -58,22 +60,22 @@ static const char *const deeds[] = {
 };
 
 static const char *const times[] = {
-    "Early one morning",        "After the long winter",  "On the second Sunday in May", "During the great storm",
-    "Before the bridge opened", "Late in the autumn",     "A week after the fair",       "While the tide was out",
-    "At the turn of the year",  "When the fog had lifted", "Some months later",          "In the middle of the night",
+    "Early one morning",        "After the long winter",   "On the second Sunday in May", "During the great storm",
+    "Before the bridge opened", "Late in the autumn",      "A week after the fair",       "While the tide was out",
+    "At the turn of the year",  "When the fog had lifted", "Some months later",           "In the middle of the night",
 };
 
 static const char *const qualities[] = {
-    "heavy",  "narrow", "crooked", "polished", "half-finished", "borrowed", "rusty",     "unusually tall",
-    "quiet",  "costly", "plain",   "weathered", "bright green", "damaged",  "well made", "small",
+    "heavy", "narrow", "crooked", "polished",  "half-finished", "borrowed", "rusty",     "unusually tall",
+    "quiet", "costly", "plain",   "weathered", "bright green",  "damaged",  "well made", "small",
 };
 
 static const char *const reasons[] = {
-    "since nobody else had the tools for it",      "because the insurance would not pay",
-    "although the weather had not changed",        "as the minutes of the meeting show",
-    "which surprised even those who had asked",    "for the contract left no other way",
-    "while the rest of the town was at work",      "just as the letter had promised",
-    "because salt water ruins unpainted iron",     "though the drawing shows something else",
+    "since nobody else had the tools for it",   "because the insurance would not pay",
+    "although the weather had not changed",     "as the minutes of the meeting show",
+    "which surprised even those who had asked", "for the contract left no other way",
+    "while the rest of the town was at work",   "just as the letter had promised",
+    "because salt water ruins unpainted iron",  "though the drawing shows something else",
 };
 
 struct writer {

@@ -24,8 +24,8 @@ struct sample {
     double end_ms;    /* the stream's end */
     double *token_ms; /* [output_tokens] when each token came; NULL: not known. Owned (mem.h) */
     int64_t prompt_tokens, output_tokens, cached_tokens, reasoning_tokens;
-    uint32_t chunks; /* pieces that carried text */
-    char finish[24]; /* "stop", "length", ... */
+    uint32_t chunks;                              /* pieces that carried text */
+    char finish[24];                              /* "stop", "length", ... */
     double server_prompt_ms, server_predicted_ms; /* from `timings`, where the server sends them */
 };
 

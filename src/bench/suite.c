@@ -32,7 +32,8 @@ static struct cell *add_cell(struct suite *s, const struct workload *w, enum cac
 static void quick_suite(struct suite *s) {
     static const struct workload *const all[] = {&workload_chat, &workload_codegen, &workload_rag, &workload_agent};
     static const uint32_t answers[] = {100, 200, 100, 150};
-    s->about = "the page's workloads, cold, and the agent warm and at 4; 1 warm-up, at most 3 runs, shorter answers, within 40 s: "
+    s->about = "the page's workloads, cold, and the agent warm and at 4; 1 warm-up, at most 3 runs, shorter answers, "
+               "within 40 s: "
                "short probes, no energy windows";
     s->seconds = 24;
     s->probe_seconds = 1.5;
@@ -81,8 +82,9 @@ static void depth_suite(struct suite *s, uint32_t context) {
 
 static void load_suite(struct suite *s, const struct suite_options *o) {
     uint32_t most = o->max_concurrency ? o->max_concurrency : o->slots ? 2 * o->slots : LOAD_UNKNOWN_MAX;
-    s->about = "the agent workload cold, 200 tokens of answer: closed loop at 1, 2, 4 .. requests, then Poisson arrivals at "
-               "shares of what that carried; 1 warm-up, 5 rounds";
+    s->about =
+        "the agent workload cold, 200 tokens of answer: closed loop at 1, 2, 4 .. requests, then Poisson arrivals at "
+        "shares of what that carried; 1 warm-up, 5 rounds";
     s->open_loop = true;
     most = most > CLIENT_STREAMS_MAX ? CLIENT_STREAMS_MAX : most;
     for (uint32_t c = 1;; c = 2 * c < most ? 2 * c : most) {

@@ -57,9 +57,9 @@ void bench_table_head(struct buf *out, const struct bench *b) {
     buf_printf(out, "suite %s: ", b->suite.name);
     buf_printf(out, "%.*s\n", WIDTH - 20, b->suite.about);
     if (b->limits.read_gb_s > 0 && b->file.decode_bytes) {
-        buf_printf(out, "limits measured here: %.1f GB/s read, %.2f Tops/s %s; %.1f MB of weights per token of one stream\n",
-                   b->limits.read_gb_s, b->limits.matrix_tops, b->limits.matrix_kind,
-                   (double)b->file.decode_bytes * 1e-6);
+        buf_printf(
+            out, "limits measured here: %.1f GB/s read, %.2f Tops/s %s; %.1f MB of weights per token of one stream\n",
+            b->limits.read_gb_s, b->limits.matrix_tops, b->limits.matrix_kind, (double)b->file.decode_bytes * 1e-6);
     }
     if (b->raw_note[0]) {
         put_note(out, b->raw_note);
@@ -80,7 +80,9 @@ void bench_table_row(struct buf *out, const struct row *row) {
     }
     snprintf(prompt, sizeof prompt, "%s(%s)", number(&m[METRIC_PROMPT], 0, t[0]), number(&m[METRIC_CACHED], 0, hit));
     buf_printf(out, "%-20s %-10s %7s %-15s %7s %6s %6s %11s %6s %8s %-8s %5s%s\n", row->key,
-               cache_state_names[row->cache_state] ? cache_state_names[row->cache_state] : raw ? "engine" : "-",
+               cache_state_names[row->cache_state] ? cache_state_names[row->cache_state]
+               : raw                               ? "engine"
+                                                   : "-",
                number(prefill ? &none : decode, 1, t[1]), interval(decode, range),
                number(prefill ? decode : &m[METRIC_PREFILL], 0, t[2]), duration(&m[METRIC_TTFT], t[3]),
                duration(&m[METRIC_TPOT], t[4]), raw ? "-" : prompt, raw ? "-" : number(&m[METRIC_OUTPUT], 0, t[5]),
@@ -98,7 +100,8 @@ void bench_table_row(struct buf *out, const struct row *row) {
     }
     if (row->cell.arrival == ARRIVAL_POISSON && m[METRIC_REQUESTS].n) {
         char text[200];
-        snprintf(text, sizeof text, "%.3g requests/s carried, latency %s at the median (counted from the intended send)",
+        snprintf(text, sizeof text,
+                 "%.3g requests/s carried, latency %s at the median (counted from the intended send)",
                  m[METRIC_REQUESTS].median, duration(&m[METRIC_LATENCY], t[7]));
         put_note(out, text);
     }
@@ -119,7 +122,8 @@ void bench_table_foot(struct buf *out, const struct bench *b) {
                                         : "the prompt is longer than the target takes");
     }
     if (b->knee_rps > 0) {
-        buf_printf(out, "knee: %.3g requests/s is the highest rate at which nine of ten requests met the latency target\n",
+        buf_printf(out,
+                   "knee: %.3g requests/s is the highest rate at which nine of ten requests met the latency target\n",
                    b->knee_rps);
     } else if (b->suite.open_loop && (b->options->slo_ttft_ms > 0 || b->options->slo_tpot_ms > 0)) {
         buf_puts(out, "knee: at no rate did nine of ten requests meet the latency target\n");

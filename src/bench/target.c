@@ -25,9 +25,20 @@ const char *const target_field_names[N_FIELDS] = {
 
 /* Least known first: what goes first where a refusal does not name the field. */
 static const enum target_field drop_order[N_FIELDS] = {
-    FIELD_TIMINGS_PER_TOKEN, FIELD_CONTINUOUS_USAGE, FIELD_MIN_TOKENS,  FIELD_CACHE_PROMPT,     FIELD_MIN_P,
-    FIELD_REPEAT_PENALTY,    FIELD_TOP_K,            FIELD_IGNORE_EOS,  FIELD_INCLUDE_USAGE,    FIELD_SEED,
-    FIELD_PRESENCE_PENALTY,  FIELD_FREQUENCY_PENALTY, FIELD_TOP_P,      FIELD_TEMPERATURE,
+    FIELD_TIMINGS_PER_TOKEN,
+    FIELD_CONTINUOUS_USAGE,
+    FIELD_MIN_TOKENS,
+    FIELD_CACHE_PROMPT,
+    FIELD_MIN_P,
+    FIELD_REPEAT_PENALTY,
+    FIELD_TOP_K,
+    FIELD_IGNORE_EOS,
+    FIELD_INCLUDE_USAGE,
+    FIELD_SEED,
+    FIELD_PRESENCE_PENALTY,
+    FIELD_FREQUENCY_PENALTY,
+    FIELD_TOP_P,
+    FIELD_TEMPERATURE,
 };
 
 static const char probe_messages[] = "[{\"role\":\"user\",\"content\":\"Hi\"}]";
@@ -235,9 +246,9 @@ bool target_render(struct target *t, const char *messages, struct buf *out) {
         return false;
     }
     buf_printf(&body, "{\"messages\":%s}", messages);
-    sluice_status status =
-        body.failed ? SLUICE_E_NOMEM
-                    : client_fetch(t->client, "/apply-template", body.data, &t->scratch, &http_status, NULL);
+    sluice_status status = body.failed
+                               ? SLUICE_E_NOMEM
+                               : client_fetch(t->client, "/apply-template", body.data, &t->scratch, &http_status, NULL);
     buf_free(&body);
     struct json_object *v =
         status == SLUICE_OK && http_status == 200 ? json_parse_text(t->scratch.data, t->scratch.len) : NULL;
@@ -278,9 +289,10 @@ sluice_status target_count_prompt(struct target *t, const char *messages, uint32
         return fail(err, s.refused ? SLUICE_E_LIMIT : SLUICE_E_IO, "%s", s.error);
     }
     if (s.prompt_tokens <= 0 || s.prompt_tokens > UINT32_MAX) {
-        return fail(err, SLUICE_E_UNSUPPORTED,
-                    "%s counts no prompt tokens (no `usage` in its stream, no /tokenize), so no prompt can be made to size",
-                    t->url);
+        return fail(
+            err, SLUICE_E_UNSUPPORTED,
+            "%s counts no prompt tokens (no `usage` in its stream, no /tokenize), so no prompt can be made to size",
+            t->url);
     }
     *out = (uint32_t)s.prompt_tokens;
     return SLUICE_OK;

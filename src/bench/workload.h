@@ -14,8 +14,8 @@ struct workload {
     const char *name;
     const char *system;                    /* or NULL */
     const char *turns[WORKLOAD_TURNS_MAX]; /* user, assistant, user, ...; ends with NULL */
-    const char *source;                    /* the last turn is: a cut of this and of prose behind it, then `turns`' text */
-    uint32_t prompt_tokens;                /* of the whole prompt, template included; as on the public page */
+    const char *source;     /* the last turn is: a cut of this and of prose behind it, then `turns`' text */
+    uint32_t prompt_tokens; /* of the whole prompt, template included; as on the public page */
     uint32_t max_tokens;
 };
 

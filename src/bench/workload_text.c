@@ -5,8 +5,9 @@
 const struct workload workload_chat = {
     .name = "chat",
     .turns = {""},
-    .source = "Explain in a few plain sentences why the sky over the sea turns red at sunset, what dust and water have to "
-              "do with it, and why the colour lasts longer in the far north than at the equator.",
+    .source =
+        "Explain in a few plain sentences why the sky over the sea turns red at sunset, what dust and water have to "
+        "do with it, and why the colour lasts longer in the far north than at the equator.",
     .prompt_tokens = 31,
     .max_tokens = 100,
 };
@@ -14,9 +15,10 @@ const struct workload workload_chat = {
 const struct workload workload_codegen = {
     .name = "codegen",
     .turns = {""},
-    .source = "Write a Python class LRUCache with get and put in constant time. Use a dictionary and a doubly linked "
-              "list, add type hints and a docstring for each method, and end with unit tests for eviction, for updates of "
-              "a key that is there already, for a capacity of one, and for keys that compare equal but differ in type.",
+    .source =
+        "Write a Python class LRUCache with get and put in constant time. Use a dictionary and a doubly linked "
+        "list, add type hints and a docstring for each method, and end with unit tests for eviction, for updates of "
+        "a key that is there already, for a capacity of one, and for keys that compare equal but differ in type.",
     .prompt_tokens = 65,
     .max_tokens = 883,
 };
@@ -35,8 +37,10 @@ const struct workload workload_rag = {
         "lifted in 1902.\n\n"
         "Tides at Marrowby are unusual for that coast. The bay is shallow and opens to the north-west, so that a "
         "strong wind from that quarter can hold the water in for several hours past the time printed in the tables. "
-        "Pilots speak of a standing tide. The highest level on record, 4.82 metres above the old datum, was measured on "
-        "the morning of 9 January 1938, when the lower streets were flooded up to the steps of the corn exchange. Since "
+        "Pilots speak of a standing tide. The highest level on record, 4.82 metres above the old datum, was measured "
+        "on "
+        "the morning of 9 January 1938, when the lower streets were flooded up to the steps of the corn exchange. "
+        "Since "
         "then the quay wall has been raised twice, by forty centimetres in 1951 and by another thirty in 1987.\n\n"
         "The rope works closed in 1926. At its height it employed two hundred and forty people, most of them women "
         "from the villages along the river, and delivered cordage to shipyards in seven countries. The long walking "
@@ -62,15 +66,18 @@ const struct workload workload_agent = {
     .name = "agent",
     .system = "You work on a small web shop through tools: get_order(number), stock(article), quote_shipping(country, "
               "weight_kg), refund(number, amount). Call one tool as a line of JSON, or give the final answer.",
-    .turns = {"Order 20817 arrived with a broken teapot and one cup missing. Can we send replacements to Lisbon, and what "
-              "would it cost us?",
-              "{\"tool\": \"get_order\", \"arguments\": {\"number\": 20817}}",
-              "\n\nWrite the final answer now: what can be sent and when, the cost of each way, and a mail to the "
-              "customer."},
+    .turns =
+        {"Order 20817 arrived with a broken teapot and one cup missing. Can we send replacements to Lisbon, and what "
+         "would it cost us?",
+         "{\"tool\": \"get_order\", \"arguments\": {\"number\": 20817}}",
+         "\n\nWrite the final answer now: what can be sent and when, the cost of each way, and a mail to the "
+         "customer."},
     .source =
-        "Result of get_order: {\"number\": 20817, \"customer\": \"Ines Kowalski\", \"date\": \"2024-03-11\", \"status\": "
+        "Result of get_order: {\"number\": 20817, \"customer\": \"Ines Kowalski\", \"date\": \"2024-03-11\", "
+        "\"status\": "
         "\"shipped\", \"lines\": [{\"article\": \"teapot-celadon-1l\", \"quantity\": 1, \"unit_price\": 64.00, "
-        "\"weight_kg\": 1.3}, {\"article\": \"cup-celadon\", \"quantity\": 6, \"unit_price\": 11.50, \"weight_kg\": 0.2}, "
+        "\"weight_kg\": 1.3}, {\"article\": \"cup-celadon\", \"quantity\": 6, \"unit_price\": 11.50, \"weight_kg\": "
+        "0.2}, "
         "{\"article\": \"tray-ash-40\", \"quantity\": 1, \"unit_price\": 38.00, \"weight_kg\": 0.9}], \"total\": "
         "171.00}\n\n"
         "Result of stock: {\"teapot-celadon-1l\": {\"on_hand\": 3, \"reserved\": 2}, \"cup-celadon\": {\"on_hand\": 0, "
@@ -78,7 +85,8 @@ const struct workload workload_agent = {
         "Result of quote_shipping: [{\"carrier\": \"post\", \"price\": 14.90, \"days\": 6}, {\"carrier\": \"courier\", "
         "\"price\": 27.40, \"days\": 2}, {\"carrier\": \"parcel shop\", \"price\": 12.10, \"days\": 8}]\n\n"
         "Rules of the shop: never invent order numbers, prices or dates. Say which figures come from which tool. Ask "
-        "the owner before paying back more than 50. Do not send mail before the owner has agreed to its text. If a tool "
+        "the owner before paying back more than 50. Do not send mail before the owner has agreed to its text. If a "
+        "tool "
         "reports an error, try once more with corrected arguments and then ask. Broken articles are replaced without "
         "charge within thirty days; missing ones are sent with the next delivery or paid back, as the customer wishes. "
         "Parcels above ten kilograms go by courier. Ceramics are packed in two layers, which adds 0.4 kilograms.\n\n"

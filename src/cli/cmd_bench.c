@@ -129,14 +129,17 @@ static int run(struct bench_options *options, const char *json_path) {
 
 static const char about[] =
     "Measures an OpenAI-compatible server with streamed chat completions at temperature 0, and with --json writes a\n"
-    "record (docs/records.md) that `sluice check` can verify. Prompts and answers have exact lengths. A cold row's prompts\n"
-    "open with numbers of their own, so that no prefix cache helps; a warm row's were sent just before; both are verified\n"
+    "record (docs/records.md) that `sluice check` can verify. Prompts and answers have exact lengths. A cold row's "
+    "prompts\n"
+    "open with numbers of their own, so that no prefix cache helps; a warm row's were sent just before; both are "
+    "verified\n"
     "by the count of cached tokens that the server reports. Figures are medians over the requests:\n"
     "  decode     1000 / TPOT; TPOT = (last token - first token) / (output tokens - 1)\n"
     "  prefill    computed prompt tokens / TTFT; TTFT ends with the first token of any kind\n"
     "  together   all output tokens of a round of requests sent together / its time\n"
     "  limit      share of the read bandwidth (engine-only and depth rows: or matrix rate) measured on this machine\n"
-    "Suites: quick (within 40 s), page (chat, codegen, rag, agent, agent at 4; cold and warm; 2 warm-ups, 5 runs), depth\n"
+    "Suites: quick (within 40 s), page (chat, codegen, rag, agent, agent at 4; cold and warm; 2 warm-ups, 5 runs), "
+    "depth\n"
     "(512 to 32768 tokens of prompt), load (1, 2, 4 .. at a time, then Poisson arrivals at several rates).\n"
     "Exit code 1 when a request failed; the record then says which and why.";
 
@@ -151,10 +154,13 @@ int cmd_bench(int argc, char **argv) {
         {0, "model", CLI_STRING, &b.model, "NAME", "model name to ask for; default: the first the server lists", NULL},
         {0, "api-key", CLI_STRING, &b.api_key, "KEY", "sent as bearer token; never recorded", NULL},
         {0, "suite", CLI_STRING, &b.suite, "NAME", "quick, page, depth or load; default quick", NULL},
-        {0, "natural-stop", CLI_FLAG, &b.natural_stop, NULL, "answers may end by themselves; rows are labelled so", NULL},
-        {0, "raw", CLI_FLAG, &b.raw, NULL, "with --url and -m: engine-only rows of that file too, by this program", NULL},
+        {0, "natural-stop", CLI_FLAG, &b.natural_stop, NULL, "answers may end by themselves; rows are labelled so",
+         NULL},
+        {0, "raw", CLI_FLAG, &b.raw, NULL, "with --url and -m: engine-only rows of that file too, by this program",
+         NULL},
         {0, "max-concurrency", CLI_U32, &b.max_concurrency, "N", "load: most at a time; default twice the slots", NULL},
-        {0, "slo-ttft", CLI_FLOAT, &slo_ttft, "MS", "load: find the highest rate that keeps this time to first token", NULL},
+        {0, "slo-ttft", CLI_FLOAT, &slo_ttft, "MS", "load: find the highest rate that keeps this time to first token",
+         NULL},
         {0, "slo-tpot", CLI_FLOAT, &slo_tpot, "MS", "load: the same for the time per output token", NULL},
         {0, "rate-seconds", CLI_FLOAT, &rate_seconds, "S", "load: time of arrivals at each rate; default 12", NULL},
         {0, "label", CLI_STRING, &b.label, "TEXT", "a name of yours for the record", NULL},

@@ -38,58 +38,58 @@ enum fake_counts {
 };
 
 enum fake_cache {
-    CACHE_REAL,     /* a prefix cache of whole tokens */
-    CACHE_SILENT,   /* the same, and not reported */
-    CACHE_OFF,      /* nothing is kept, and that is reported */
+    CACHE_REAL,      /* a prefix cache of whole tokens */
+    CACHE_SILENT,    /* the same, and not reported */
+    CACHE_OFF,       /* nothing is kept, and that is reported */
     CACHE_EVERYTHING /* claims that all but one token came from the cache */
 };
 
 enum fake_end {
     END_GOOD,
-    END_NO_DONE,    /* a finish reason, and no "[DONE]" */
-    END_OPEN,       /* "[DONE]", and the connection stays open in the middle of the body */
-    END_EARLY,      /* closes after three tokens */
-    END_RESET,      /* resets after three tokens */
-    END_ERROR,      /* an error event after three tokens */
-    END_SILENT,     /* nothing after three tokens */
-    END_ENDLESS,    /* tokens for ever */
+    END_NO_DONE, /* a finish reason, and no "[DONE]" */
+    END_OPEN,    /* "[DONE]", and the connection stays open in the middle of the body */
+    END_EARLY,   /* closes after three tokens */
+    END_RESET,   /* resets after three tokens */
+    END_ERROR,   /* an error event after three tokens */
+    END_SILENT,  /* nothing after three tokens */
+    END_ENDLESS, /* tokens for ever */
 };
 
 enum fake_plain { /* instead of a stream */
-    PLAIN_NONE,
-    PLAIN_CLOSED,    /* closes without an answer */
-    PLAIN_JSON,      /* a whole answer as JSON */
-    PLAIN_ERROR_200, /* 200 with an error object */
-    PLAIN_WRONG_TYPE, /* 200, text/html */
-    PLAIN_404,
-    PLAIN_500,
-    PLAIN_401,
-    PLAIN_302,
-    PLAIN_EMPTY, /* 200, no body */
+                  PLAIN_NONE,
+                  PLAIN_CLOSED,     /* closes without an answer */
+                  PLAIN_JSON,       /* a whole answer as JSON */
+                  PLAIN_ERROR_200,  /* 200 with an error object */
+                  PLAIN_WRONG_TYPE, /* 200, text/html */
+                  PLAIN_404,
+                  PLAIN_500,
+                  PLAIN_401,
+                  PLAIN_302,
+                  PLAIN_EMPTY, /* 200, no body */
 };
 
 enum fake_tokenizer { TOKENIZE_LLAMA, TOKENIZE_VLLM, TOKENIZE_NONE };
 
 struct fake {
-    double first_ms, gap_ms;      /* before the first token, between tokens */
-    double prompt_ms;             /* per prompt token that is not cached, before the first token */
-    uint32_t stall_at;            /* a pause before this token (from 1) */
+    double first_ms, gap_ms; /* before the first token, between tokens */
+    double prompt_ms;        /* per prompt token that is not cached, before the first token */
+    uint32_t stall_at;       /* a pause before this token (from 1) */
     double stall_ms;
-    uint32_t bundle;              /* tokens in a piece; 0 = 1 */
-    uint32_t reasoning;           /* so many tokens come as reasoning first */
-    uint32_t stop_after;          /* ends by itself after so many; 0 = at max_tokens */
-    bool honours_ignore_eos;      /* then only where the request does not ask for full length */
+    uint32_t bundle;         /* tokens in a piece; 0 = 1 */
+    uint32_t reasoning;      /* so many tokens come as reasoning first */
+    uint32_t stop_after;     /* ends by itself after so many; 0 = at max_tokens */
+    bool honours_ignore_eos; /* then only where the request does not ask for full length */
     bool byte_by_byte;
-    uint32_t slots;               /* requests beyond these wait; 0 = no limit */
-    uint32_t context;             /* longer prompts get 400; 0 = 2048 */
+    uint32_t slots;   /* requests beyond these wait; 0 = no limit */
+    uint32_t context; /* longer prompts get 400; 0 = 2048 */
     enum fake_counts counts;
     enum fake_cache cache;
     enum fake_end end;
     enum fake_plain plain;
     enum fake_tokenizer tokenizer;
     bool no_template, no_props, no_models;
-    const char *refuses[6];       /* fields that get 400 */
-    bool refuses_silently;        /* without naming the field */
+    const char *refuses[6]; /* fields that get 400 */
+    bool refuses_silently;  /* without naming the field */
 };
 
 #define FAKE_LOG_STREAMS 256
@@ -340,7 +340,8 @@ static inline bool fake_stream(struct fake_chat *c) {
         due += i ? c->f.gap_ms * bundle : 0;
         due += c->f.stall_at && i < c->f.stall_at && c->f.stall_at <= i + bundle ? c->f.stall_ms : 0;
         fake_wait_until(c->start_ns + (uint64_t)(due * 1e6));
-        if (i >= 3 && (c->f.end == END_EARLY || c->f.end == END_RESET || c->f.end == END_ERROR || c->f.end == END_SILENT)) {
+        if (i >= 3 &&
+            (c->f.end == END_EARLY || c->f.end == END_RESET || c->f.end == END_ERROR || c->f.end == END_SILENT)) {
             return fake_break_off(c);
         }
         if (!fake_piece(c, i, i + bundle <= text || c->f.end == END_ENDLESS ? bundle : text - i)) {
@@ -357,7 +358,8 @@ static inline bool fake_stream(struct fake_chat *c) {
 static inline const char *fake_refused(const struct fake *f, struct json_object *body) {
     for (size_t i = 0; i < 6 && f->refuses[i]; i++) {
         struct json_object *options = json_object_object_get(body, "stream_options");
-        if (json_object_object_get(body, f->refuses[i]) || (options && json_object_object_get(options, f->refuses[i]))) {
+        if (json_object_object_get(body, f->refuses[i]) ||
+            (options && json_object_object_get(options, f->refuses[i]))) {
             return f->refuses[i];
         }
     }

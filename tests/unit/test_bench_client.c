@@ -343,9 +343,10 @@ static void test_cost(void **state) {
     static const uint32_t widths[] = {1, 4, 16, 64, 256};
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
         struct cost c = measure(widths[i], 25);
-        print_message("%3u streams: stamp after the write %.3f ms (p99 %.3f), first token %.3f ms, released within %.2f "
-                      "ms, TPOT within %.2f%%, %.1f us of processor time per piece\n",
-                      widths[i], c.token_p50, c.token_p99, c.first_p50, c.release, 100 * c.tpot_error, c.cpu_us);
+        print_message(
+            "%3u streams: stamp after the write %.3f ms (p99 %.3f), first token %.3f ms, released within %.2f "
+            "ms, TPOT within %.2f%%, %.1f us of processor time per piece\n",
+            widths[i], c.token_p50, c.token_p99, c.first_p50, c.release, 100 * c.tpot_error, c.cpu_us);
         assert_true(c.token_p50 > -0.001);
         assert_true(c.token_p50 < 20 && c.first_p50 < 30);
         assert_true(c.cpu_us < 400); /* a sanitizer takes ten times as long */
@@ -385,9 +386,9 @@ static void test_due_times(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),    cmocka_unit_test(test_keep_alive),   cmocka_unit_test(test_bad_servers),
-        cmocka_unit_test(test_endless), cmocka_unit_test(test_unusual_ends), cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_base_url),   cmocka_unit_test(test_due_times),
+        cmocka_unit_test(test_good),      cmocka_unit_test(test_keep_alive),   cmocka_unit_test(test_bad_servers),
+        cmocka_unit_test(test_endless),   cmocka_unit_test(test_unusual_ends), cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_base_url),     cmocka_unit_test(test_due_times),
         cmocka_unit_test(test_cost),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

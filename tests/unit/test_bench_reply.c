@@ -128,9 +128,9 @@ static void test_empty_answer(void **state) {
 #define END(n) "{\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":" #n "}}"
 #define COUNTED(t, n)                                                                                                  \
     "{\"choices\":[{\"delta\":{\"content\":\"" t "\"}}],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":" #n "}}"
-#define TIMED(t, n)    "{\"choices\":[{\"delta\":{\"content\":\"" t "\"}}],\"timings\":{\"predicted_n\":" #n "}}"
-#define IDS(t, ids)    "{\"choices\":[{\"delta\":{\"content\":\"" t "\"},\"token_ids\":[" ids "]}]}"
-#define LENGTH         "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}"
+#define TIMED(t, n) "{\"choices\":[{\"delta\":{\"content\":\"" t "\"}}],\"timings\":{\"predicted_n\":" #n "}}"
+#define IDS(t, ids) "{\"choices\":[{\"delta\":{\"content\":\"" t "\"},\"token_ids\":[" ids "]}]}"
+#define LENGTH      "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}"
 #define LENGTH_TIMED(n)                                                                                                \
     "{\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}],\"timings\":{\"predicted_n\":" #n "}}"
 
@@ -163,7 +163,8 @@ static void test_token_times(void **state) {
     CHECK_TIMES(end_token, 5, 7, 9); /* the end token has no text */
     const struct piece unknown[] = {{5, TEXT("a")}, {7, TEXT("b c")}, {9, LENGTH}, {10, END(3)}};
     check_times(unknown, 4, NULL, 0); /* one more than pieces, and no end token: which piece had two? */
-    const struct piece bundles[] = {{5, COUNTED("a", 1)}, {8, COUNTED("bcd", 4)}, {9, COUNTED("e", 5)}, {9, LENGTH}, {10, END(5)}};
+    const struct piece bundles[] = {
+        {5, COUNTED("a", 1)}, {8, COUNTED("bcd", 4)}, {9, COUNTED("e", 5)}, {9, LENGTH}, {10, END(5)}};
     CHECK_TIMES(bundles, 5, 8, 8, 8, 9);
     const struct piece timings[] = {{5, TIMED("ab", 2)}, {8, TIMED("c", 3)}, {9, LENGTH_TIMED(4)}, {9, END(4)}};
     CHECK_TIMES(timings, 5, 5, 8, 9); /* a token that completed no character comes to light with the end */
@@ -182,9 +183,11 @@ static void test_lies(void **state) {
     struct sample s = RUN(few, 9);
     assert_false(s.ok);
     assert_string_equal(s.error, "the server counts 2 output tokens but sent text in 3 pieces");
-    const struct piece cached[] = {{5, TEXT("a")}, {8, STOP}, {8, "{\"choices\":[],\"usage\":{\"prompt_tokens\":30,"
-                                                                "\"completion_tokens\":5,\"prompt_tokens_details\":"
-                                                                "{\"cached_tokens\":31}}}"}};
+    const struct piece cached[] = {{5, TEXT("a")},
+                                   {8, STOP},
+                                   {8, "{\"choices\":[],\"usage\":{\"prompt_tokens\":30,"
+                                       "\"completion_tokens\":5,\"prompt_tokens_details\":"
+                                       "{\"cached_tokens\":31}}}"}};
     s = RUN(cached, 9);
     assert_false(s.ok);
     assert_string_equal(s.error, "the server counts 31 cached tokens in a prompt of 30");
@@ -277,7 +280,8 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_good),         cmocka_unit_test(test_reasoning_and_tools),
-        cmocka_unit_test(test_no_usage),     cmocka_unit_test(test_one_piece),    cmocka_unit_test(test_token_times), cmocka_unit_test(test_lies),
+        cmocka_unit_test(test_no_usage),     cmocka_unit_test(test_one_piece),
+        cmocka_unit_test(test_token_times),  cmocka_unit_test(test_lies),
         cmocka_unit_test(test_empty_answer), cmocka_unit_test(test_bad_streams),
         cmocka_unit_test(test_wrong_types),  cmocka_unit_test(test_error_text),
         cmocka_unit_test(test_no_memory),

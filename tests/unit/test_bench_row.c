@@ -85,7 +85,7 @@ static void test_figures(void **state) {
     NEAR(m[METRIC_STREAMS].median, 1);
     assert_int_equal(m[METRIC_ITL].n, 50);
     NEAR(m[METRIC_ITL].median, 10);
-    NEAR(row.percentile[METRIC_ITL][1], 10);         /* p90: n (1 - p) = 5 */
+    NEAR(row.percentile[METRIC_ITL][1], 10);           /* p90: n (1 - p) = 5 */
     assert_true(isnan(row.percentile[METRIC_ITL][2])); /* p95: 2.5 */
     assert_int_equal(m[METRIC_QUEUE].n, 0);
     row_free(&row);
@@ -132,7 +132,8 @@ static void test_cache(void **state) {
     } cases[] = {
         {CACHE_COLD, 0, 5, CACHE_VERIFIED, "0 to 0 cached tokens reported, allowed are 5"},
         {CACHE_COLD, 5, 5, CACHE_VERIFIED, "allowed are 5"},
-        {CACHE_COLD, 6, 5, CACHE_INVALID, "took 6 of 602 prompt tokens from a cache; the template before the nonce has 5"},
+        {CACHE_COLD, 6, 5, CACHE_INVALID,
+         "took 6 of 602 prompt tokens from a cache; the template before the nonce has 5"},
         {CACHE_COLD, 16, -1, CACHE_VERIFIED, "allowed are 16"},
         {CACHE_COLD, 17, -1, CACHE_INVALID, "has at most 16"},
         {CACHE_COLD, -1, 5, CACHE_UNVERIFIED, "the server reports no count of cached tokens"},
@@ -165,9 +166,9 @@ static void test_batching(void **state) {
         double spacing;
         enum batching expected;
     } cases[] = {
-        {1, 0, BATCHING_SINGLE},   {4, 0, BATCHING_BATCHED},   {4, 5, BATCHING_BATCHED}, {4, 110, BATCHING_QUEUED},
-        {4, 130, BATCHING_QUEUED}, {4, 50, BATCHING_MIXED},    {2, 110, BATCHING_QUEUED}, {16, 104, BATCHING_QUEUED},
-        {16, 1, BATCHING_BATCHED},
+        {1, 0, BATCHING_SINGLE},   {4, 0, BATCHING_BATCHED},   {4, 5, BATCHING_BATCHED},
+        {4, 110, BATCHING_QUEUED}, {4, 130, BATCHING_QUEUED},  {4, 50, BATCHING_MIXED},
+        {2, 110, BATCHING_QUEUED}, {16, 104, BATCHING_QUEUED}, {16, 1, BATCHING_BATCHED},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct row row = make_row(cases[i].c, CACHE_COLD, 40, cases[i].spacing);
@@ -217,7 +218,8 @@ static void test_work(void **state) {
 
 static void test_limit(void **state) {
     (void)state;
-    struct model_facts file = {.n_params = 8, .decode_bytes = 1000000, .kv_bytes_per_token = 1000, .prefill_ops = 4000000};
+    struct model_facts file = {
+        .n_params = 8, .decode_bytes = 1000000, .kv_bytes_per_token = 1000, .prefill_ops = 4000000};
     struct limits limits = {.read_gb_s = 20, .matrix_tops = 0.5, .matrix_kind = "int8"};
     struct row row = make_row(1, CACHE_COLD, 40, 0);
     assert_true(row_summarise(&row));

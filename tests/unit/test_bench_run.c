@@ -66,7 +66,7 @@ static void test_prompts(void **state) {
         fake.context = 100000;
         fake.no_template = kind != TOKENIZE_LLAMA;
         struct target t = open_target(false, NULL);
-        assert_int_equal(t.tokenizer, kind == TOKENIZE_LLAMA   ? TOKENIZER_LLAMA
+        assert_int_equal(t.tokenizer, kind == TOKENIZE_LLAMA  ? TOKENIZER_LLAMA
                                       : kind == TOKENIZE_VLLM ? TOKENIZER_VLLM
                                                               : TOKENIZER_USAGE);
         for (size_t i = 0; i < 5; i++) {
@@ -77,7 +77,9 @@ static void test_prompts(void **state) {
             char sum_a[65], sum_b[65];
             assert_int_equal(prompt_make(&t, workloads[i], wanted, &nonce, &p, &err), SLUICE_OK);
             assert_int_equal(p.tokens, wanted);
-            assert_int_equal(p.template_tokens, kind == TOKENIZE_LLAMA ? 3 : kind == TOKENIZE_VLLM && i != 2 && i != 3 ? 6 : -1);
+            assert_int_equal(p.template_tokens, kind == TOKENIZE_LLAMA                      ? 3
+                                                : kind == TOKENIZE_VLLM && i != 2 && i != 3 ? 6
+                                                                                            : -1);
             prompt_messages(&p, 123456, &a); /* another nonce: as many tokens, another sum */
             assert_int_equal(target_count_prompt(&t, a.data, &got, &err), SLUICE_OK);
             assert_int_equal(got, wanted);
@@ -319,7 +321,7 @@ static void test_token_times(void **state) {
         struct outcome *o = run("quick");
         assert_int_equal(o->status, SLUICE_OK);
         struct json_object *itl = record_get(record_get(row_of(o, "chat/c1/cold"), "metrics"), "itl_ms");
-        assert_between(297, record_number(itl, "n"), 297); /* 3 runs of 100 tokens */
+        assert_between(297, record_number(itl, "n"), 297);  /* 3 runs of 100 tokens */
         assert_between(0, record_number(itl, "median"), 0); /* four of five come together */
         assert_between(115, record_number(itl, "max"), 400);
         /* 99 gaps: 19 of 5 ms and one that is 120 ms longer */
@@ -374,8 +376,9 @@ static void test_wrong_work(void **state) {
     fake.gap_ms = 0.05;
     fake.stop_after = 40; /* ends answers although it was asked not to */
     struct outcome *o = run("quick");
-    assert_non_null(strstr(first_reason(o, "chat/c1/cold"), "answers of 100 tokens were asked for; 3 had another length, one 40 "
-                                                            "(stop)"));
+    assert_non_null(strstr(first_reason(o, "chat/c1/cold"),
+                           "answers of 100 tokens were asked for; 3 had another length, one 40 "
+                           "(stop)"));
     drop(o);
     fake.honours_ignore_eos = true;
     o = run("quick");
@@ -421,7 +424,7 @@ static void test_failures(void **state) {
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         fake_reset();
-    fake.gap_ms = 0.05;
+        fake.gap_ms = 0.05;
         fake.counts = cases[i].counts;
         fake.end = cases[i].end;
         struct outcome *o = run("quick");
@@ -450,8 +453,9 @@ static void test_dead_targets(void **state) {
         bool no_models;
         const char *words;
     } cases[] = {
-        {PLAIN_JSON, false, "without streaming"}, {PLAIN_500, false, "HTTP 500"},        {PLAIN_401, false, "--api-key"},
-        {PLAIN_404, false, "HTTP 404"},           {PLAIN_CLOSED, false, "broke off"},    {PLAIN_302, false, "redirect"},
+        {PLAIN_JSON, false, "without streaming"}, {PLAIN_500, false, "HTTP 500"},
+        {PLAIN_401, false, "--api-key"},          {PLAIN_404, false, "HTTP 404"},
+        {PLAIN_CLOSED, false, "broke off"},       {PLAIN_302, false, "redirect"},
         {PLAIN_ERROR_200, false, "out of cards"}, {PLAIN_NONE, true, "name one with --model"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -526,7 +530,8 @@ static void test_load(void **state) {
     fake.slots = 1;
     fake.first_ms = 5;
     fake.gap_ms = 0.1;
-    struct outcome *o = run_with((struct bench_options){.suite = "load", .max_concurrency = 2, .slo_ttft_ms = 40, .rate_seconds = 1});
+    struct outcome *o =
+        run_with((struct bench_options){.suite = "load", .max_concurrency = 2, .slo_ttft_ms = 40, .rate_seconds = 1});
     assert_int_equal(o->status, SLUICE_OK);
     uint32_t open_rows = 0;
     for (size_t i = 0; i < o->record->n_lines; i++) {
@@ -547,10 +552,10 @@ static void test_load(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_prompts),     cmocka_unit_test(test_prompt_bounds), cmocka_unit_test(test_fields),
-        cmocka_unit_test(test_known_times), cmocka_unit_test(test_queue),         cmocka_unit_test(test_token_times),
-        cmocka_unit_test(test_cache_states), cmocka_unit_test(test_wrong_work),   cmocka_unit_test(test_failures),
-        cmocka_unit_test(test_dead_targets), cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_prompts),      cmocka_unit_test(test_prompt_bounds), cmocka_unit_test(test_fields),
+        cmocka_unit_test(test_known_times),  cmocka_unit_test(test_queue),         cmocka_unit_test(test_token_times),
+        cmocka_unit_test(test_cache_states), cmocka_unit_test(test_wrong_work),    cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_dead_targets), cmocka_unit_test(test_interrupted),   cmocka_unit_test(test_depth),
         cmocka_unit_test(test_load),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
