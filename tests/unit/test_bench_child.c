@@ -80,8 +80,43 @@ static void test_command(void **state) {
     child_stop(c);
 }
 
+static sluice_status capture(const char *script, double seconds, const atomic_bool *stop, struct buf *out, bool *cut,
+                             sluice_error *err) {
+    char *argv[] = {(char *)"/bin/sh", (char *)"-c", (char *)script, NULL};
+    return child_capture(argv, stop, seconds, out, cut, err);
+}
+
+/* Standard output is taken, standard error explains a failure, and time that runs out keeps what was written. */
+static void test_capture(void **state) {
+    (void)state;
+    struct buf out = {0};
+    sluice_error err;
+    bool cut = true;
+    assert_int_equal(capture("echo one; echo no >&2; echo two", 0, NULL, &out, &cut, &err), SLUICE_OK);
+    assert_string_equal(out.data, "one\ntwo\n");
+    assert_false(cut);
+    buf_reset(&out);
+    assert_int_equal(
+        capture("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done", 0, NULL, &out, NULL, &err),
+        SLUICE_OK);
+    assert_int_equal(out.len, 220000);
+    buf_reset(&out);
+    uint64_t before = clock_ns();
+    assert_int_equal(capture("echo early; exec sleep 60", 0.2, NULL, &out, &cut, &err), SLUICE_OK);
+    assert_true(cut && clock_ms_since(before) < 10000);
+    assert_string_equal(out.data, "early\n");
+    buf_reset(&out);
+    assert_int_equal(capture("echo lost; echo 'the file is damaged' >&2; exit 3", 0, NULL, &out, &cut, &err),
+                     SLUICE_E_IO);
+    assert_string_equal(err.text, "`sluice -c` failed: the file is damaged");
+    atomic_bool stop = true;
+    assert_int_equal(capture("exec sleep 60", 0, &stop, &out, &cut, &err), SLUICE_E_CANCELLED);
+    buf_free(&out);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_capture),
         cmocka_unit_test(test_ready),
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_command),
