@@ -266,6 +266,9 @@ static bool tokens_from_ids(const struct reply *r, double *out, int64_t n_out) {
 
 static bool tokens_from_totals(const struct reply *r, double *out, int64_t n_out) {
     int64_t at = 0;
+    if (r->sample->chunks == 0) {
+        return false; /* the total at the end is all there is */
+    }
     for (size_t i = 0; i < r->n_pieces; i++) {
         const struct reply_piece *p = &r->pieces[i];
         if ((p->text && p->total < 0) || (p->total >= 0 && !put_tokens(out, n_out, &at, p->total - at, p->ms))) {

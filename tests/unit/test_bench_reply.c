@@ -120,6 +120,7 @@ static void test_empty_answer(void **state) {
     assert_true(s.ok);
     NEAR(s.first_token_ms, 30);
     assert_true(s.first_content_ms < 0);
+    assert_null(s.token_ms);
     assert_true(sample_tpot_ms(&s) < 0);
 }
 
