@@ -211,6 +211,8 @@ static bool read_stream_options(struct api_request *r, const struct field *f, st
     r->has_stream_options = true;
     static const struct field usage = {"stream_options.include_usage",
                                        .offset = offsetof(struct api_request, include_usage)};
+    static const struct field running = {"stream_options.continuous_usage_stats",
+                                         .offset = offsetof(struct api_request, continuous_usage)};
     static const struct field padding = {"stream_options.include_obfuscation", .min = 0};
     json_object_object_foreach(v, key, value) {
         bool ok;
@@ -219,6 +221,8 @@ static bool read_stream_options(struct api_request *r, const struct field *f, st
         }
         if (strcmp(key, "include_usage") == 0) {
             ok = read_bool(r, &usage, value, e);
+        } else if (strcmp(key, "continuous_usage_stats") == 0) { /* vLLM's: the counts so far in every chunk */
+            ok = read_bool(r, &running, value, e);
         } else if (strcmp(key, "include_obfuscation") == 0) {
             ok = read_fixed_bool(r, &padding, value, e);
         } else {

@@ -25,7 +25,7 @@ struct api_request {
     bool has_seed;
     uint32_t max_tokens; /* 0 = as many as the context allows */
     uint32_t n;
-    bool stream, include_usage;
+    bool stream, include_usage, continuous_usage;
     bool has_stream_options;
     bool logprobs;
     uint32_t top_logprobs;

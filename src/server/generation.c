@@ -27,7 +27,7 @@ struct choice {
 struct generation {
     struct generation_env env;
     struct answer_head head;
-    bool stream, include_usage, logprobs;
+    bool stream, include_usage, continuous_usage, logprobs;
     size_t n_choices, n_prompts, n_done;
     struct choice *choices;  /* [n_prompts][n] */
     uint64_t *prompt_tokens; /* [n_prompts] */
@@ -222,6 +222,7 @@ bool generation_submit(struct generation *g, const struct api_request *r, struct
     size_t n_prompts = g->head.chat ? 1 : r->n_prompts;
     g->stream = r->stream;
     g->include_usage = r->include_usage;
+    g->continuous_usage = r->include_usage && r->continuous_usage;
     g->logprobs = r->logprobs;
     g->prompt_tokens = mem_calloc(n_prompts, sizeof *g->prompt_tokens);
     struct choice *choices = mem_calloc(n_prompts * r->n, sizeof *choices);
@@ -303,7 +304,12 @@ static void send_chunk(struct generation *g, struct choice *c, bool all_logprobs
     buf_puts(out, "data: ");
     answer_open(out, &g->head, true);
     answer_choice_write(out, &g->head, g->env.model, &a, true);
-    answer_close(out, NULL, g->include_usage, c->done ? &c->timings : NULL);
+    struct answer_usage so_far = {0};
+    if (g->continuous_usage) {
+        so_far = generation_usage(g);
+        so_far.running = true;
+    }
+    answer_close(out, g->continuous_usage ? &so_far : NULL, g->include_usage, c->done ? &c->timings : NULL);
     buf_puts(out, "\n\n");
     c->bytes_sent += a.text_len;
     c->chars_sent += answer_count_chars(a.text, a.text_len);

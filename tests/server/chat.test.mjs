@@ -52,6 +52,19 @@ test('streamed and plain answers are the same text', async () => {
   }
 });
 
+test('continuous_usage_stats: every chunk has the counts so far', async () => {
+  const stream_options = { include_usage: true, continuous_usage_stats: true };
+  const chunks = await collect(await chat({ max_tokens: 30, ignore_eos: true, ...greedy, stream: true, stream_options }));
+  const counts = chunks.map((c) => c.usage.completion_tokens);
+  assert.equal(counts[0], 0);
+  assert.equal(counts.at(-1), 30);
+  assert.ok(counts.every((n, i) => i === 0 || n >= counts[i - 1]));
+  assert.ok(counts.slice(1, -2).every((n, i) => n > counts[i])); // each piece of text is of another token
+  assert.ok(chunks.every((c) => c.usage.prompt_tokens === chunks.at(-1).usage.prompt_tokens));
+  assert.equal(chunks[1].usage.prompt_tokens_details, undefined);
+  assert.equal(chunks.at(-1).usage.prompt_tokens_details.cached_tokens >= 0, true);
+});
+
 test('without include_usage no chunk speaks of usage and [DONE] ends the stream', async () => {
   const r = await post(server, '/v1/chat/completions', { messages: user('Hi'), max_tokens: 3, stream: true });
   assert.equal(r.status, 200);
