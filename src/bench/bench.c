@@ -67,6 +67,7 @@ static sluice_status start_server(struct bench *b, struct child **out, char *url
         b->memory_before = b->memory_after = -1;
     }
     b->server_pid = child_pid(*out);
+    watch_own(b->watch, b->server_pid);
     snprintf(b->target.command_line, sizeof b->target.command_line, "sluice serve --port 0 --slots %s -m %s", slots,
              b->file.name);
     return SLUICE_OK;
@@ -150,7 +151,7 @@ static sluice_status finish_row(struct bench *b, struct row *row, sluice_error *
         row_set_limit(row, &b->file, &b->limits, b->target.drafts);
         add_overhead(b, row);
     }
-    bench_watch(b, row);
+    bench_watch_row(b, row);
     b->n_rows++;
     b->n_noisy += row->state != ROW_CLEAN;
     if (row->n_failed) {
@@ -178,6 +179,11 @@ static double capacity(const struct row *row) {
     return m[METRIC_AGGREGATE].n ? m[METRIC_AGGREGATE].median / m[METRIC_OUTPUT].median : 0;
 }
 
+/* Whether the last request of the row gave an answer: a server that failed is not asked again for its energy. */
+static bool row_measured(const struct row *row) {
+    return row->n_samples > 0 && row->samples[row->n_samples - 1].ok;
+}
+
 sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t deadline_ns, double *rate,
                              bool *refused, sluice_error *err) {
     struct row row;
@@ -202,6 +208,9 @@ sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t 
         row.template_tokens = b->prompt->template_tokens;
         status = cell->arrival == ARRIVAL_POISSON ? bench_send_open_loop(b, &row, b->prompt, err)
                                                   : bench_send_rounds(b, &row, b->prompt, deadline_ns, err);
+        if (status == SLUICE_OK && row_measured(&row)) {
+            status = bench_measure_energy(b, &row, b->prompt, err);
+        }
     }
     if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) { /* of an interrupted row the requests that ended count */
         sluice_status finished = row.n_samples ? finish_row(b, &row, err) : SLUICE_OK;
@@ -257,6 +266,8 @@ static sluice_status write_machine(struct bench *b, sluice_error *err) {
 static sluice_status write_end(struct bench *b, bool interrupted, sluice_error *err) {
     b->interrupted = interrupted;
     b->duration_s = clock_ms_since(b->zero_ns) * 1e-3;
+    bench_watch_stop(b);
+    TRY(bench_write_trace(b, err));
     TRY(bench_write_end(b, err));
     if (b->options->on_end) {
         b->options->on_end(b->options->ctx, b);
@@ -280,6 +291,12 @@ static sluice_status run_all(struct bench *b, struct child **server, sluice_erro
     if (o->url && client_is_loopback(b->target.url)) {
         int pid = listener_pid(listener_port(b->target.url));
         b->server_pid = pid > 0 ? pid : 0;
+        if (pid > 0) {
+            watch_own(b->watch, pid);
+        }
+    }
+    if (o->url) {
+        TRY(bench_quality_foreign(b, err));
     }
     TRY(write_machine(b, err));
     sluice_status status = run_cells(b, err);
@@ -300,7 +317,6 @@ static void make_id(struct bench *b) {
 
 sluice_status bench_run(const struct bench_options *options, sluice_error *err) {
     struct child *server = NULL;
-    struct nvml *nvml = NULL;
     struct bench *b = mem_calloc(1, sizeof *b);
     if (!b) {
         return fail(err, SLUICE_E_NOMEM, "no memory for a benchmark");
@@ -311,12 +327,10 @@ sluice_status bench_run(const struct bench_options *options, sluice_error *err) 
     b->memory_before = b->memory_after = b->spilled = -1;
     b->file.synthetic = -1;
     make_id(b);
-    if (nvml_open(NULL, &nvml, NULL) != SLUICE_OK) {
-        nvml = NULL; /* no GPU of NVIDIA's */
+    sluice_status status = bench_watch_start(b, err);
+    if (status == SLUICE_OK) {
+        status = run_all(b, &server, err);
     }
-    environment_read(&b->environment, "", nvml);
-    nvml_close(nvml);
-    sluice_status status = run_all(b, &server, err);
     if (status != SLUICE_OK && stopped(b)) {
         status = fail(err, SLUICE_E_CANCELLED, "interrupted");
     }
@@ -328,6 +342,7 @@ sluice_status bench_run(const struct bench_options *options, sluice_error *err) 
         mem_free(b->prompt);
     }
     raw_rows_free(b->raw);
+    bench_watch_free(b);
     buf_free(&b->line);
     mem_free(b);
     return status;

@@ -11,7 +11,9 @@
 
 #include "bench/row.h"
 #include "bench/target.h"
+#include "machine/energy.h"
 #include "machine/environment.h"
+#include "machine/watch.h"
 #include "record/writer.h"
 
 struct bench;
@@ -21,6 +23,7 @@ struct bench_options {
     const char *api_key;    /* or NULL */
     const char *model;      /* NULL: the first that the server lists */
     const char *model_path; /* GGUF that the server runs; NULL: not known */
+    const char *reference;  /* what plain F32 computed (tools/quality.h); NULL: beside the model, if there */
     bool raw;               /* engine-only rows of model_path; a server of our own has them anyway */
     const char *suite, *label;
     const char *command;      /* as typed, without secrets and folders */
@@ -37,6 +40,15 @@ struct bench_options {
     void (*on_start)(void *ctx, const struct bench *bench);
     void (*on_row)(void *ctx, const struct bench *bench, const struct row *row);
     void (*on_end)(void *ctx, const struct bench *bench);
+};
+
+struct run_quality {
+    bool qualified;
+    char reason[200];
+    const char *kind; /* "kl", "top20", or NULL: not compared */
+    char reference_sha256[65];
+    uint32_t tokens;
+    double kl_mean, kl_p999, top1, top20;
 };
 
 struct bench {
@@ -57,6 +69,13 @@ struct bench {
     uint32_t n_noisy; /* rows whose verdict is not clean */
     char error[320];  /* of the first request that failed */
     bool interrupted;
+    struct nvml *nvml;              /* or NULL */
+    struct watch *watch;            /* NULL: the machine is not watched */
+    struct watch_summary noise;     /* of the whole run, once it has ended */
+    struct watch_summary row_noise; /* of the last row */
+    struct energy *energy;
+    double idle_w; /* 0 = not measured yet */
+    struct run_quality quality;
     char raw_note[200]; /* why engine-only rows are missing; "" = they are not */
     struct raw_rows *raw;
     struct prompt *prompt; /* the last that was made */
@@ -112,11 +131,27 @@ sluice_status bench_write_samples(struct bench *b, struct row *row, sluice_error
 sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *err);
 sluice_status bench_write_end(struct bench *b, sluice_error *err);
 
-/* What other parts know of a row: members `energy` and `quality` of its line, and what the watch over the machine has
- * against it (row_add_reason). */
-void bench_row_energy(struct buf *line, const struct bench *b, const struct row *row);
-void bench_row_quality(struct buf *line, const struct bench *b, const struct row *row);
-void bench_watch(const struct bench *b, struct row *row);
+sluice_status bench_write_trace(struct bench *b, sluice_error *err);
+
+/* ---- The machine while a row was measured (row_machine.c) ------------------------------------------------------------------ */
+
+/* NVML where there is one, the watch, the energy counters. */
+sluice_status bench_watch_start(struct bench *b, sluice_error *err);
+void bench_watch_row(struct bench *b, struct row *row); /* adds memory, and the reasons not to trust the row */
+void bench_watch_stop(struct bench *b);                 /* fills b->noise */
+void bench_watch_free(struct bench *b);
+/* Fills row->energy: repeats the row's work over windows of five seconds, where there are counters and time. Only
+ * interruption and lack of memory are errors. */
+sluice_status bench_measure_energy(struct bench *b, struct row *row, const struct prompt *prompt, sluice_error *err);
+/* counters NULL: none */
+void bench_put_energy(struct buf *line, const struct energy *counters, const struct row_energy *e);
+
+/* ---- Does it still compute the model? (quality.c) ----------------------------------------------------------------------------- */
+
+/* self: this program. Errors: interruption, memory, a reference that was named and cannot be read. */
+sluice_status bench_quality_own(struct bench *b, const char *self, sluice_error *err);
+sluice_status bench_quality_foreign(struct bench *b, sluice_error *err);
+void bench_put_quality(struct buf *line, const struct run_quality *q);
 
 /* ---- The table for people ------------------------------------------------------------------------------------------------ */
 

@@ -1,10 +1,12 @@
 /* The record's lines: run, probe, sample, row, end. */
 #include "bench/bench.h"
+#include "bench/lines.h"
 
 #include "record/line.h"
 
 #include <json-c/json.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 static sluice_status write_line(struct bench *b, sluice_error *err) {
@@ -25,12 +27,12 @@ static void put_known(struct buf *l, const char *name, uint64_t v) {
 
 /* ---- run */
 
-static void put_target(struct buf *l, const struct bench *b) {
-    const struct target *t = &b->target;
-    line_open(l, "target", '{');
+void lines_put_target(struct buf *l, const char *name, const struct target *t, bool own,
+                      const struct lines_memory *memory) {
+    line_open(l, name, '{');
     line_put_text(l, "name", t->engine[0] ? t->engine : t->model);
-    line_put_text(l, "url", b->own_server ? NULL : t->url); /* our own server's port says nothing */
-    line_put_bool(l, "own_server", b->own_server);
+    line_put_text(l, "url", own ? NULL : t->url);
+    line_put_bool(l, "own_server", own);
     line_put_text(l, "engine", t->engine);
     line_put_text(l, "build", t->build);
     line_put_text(l, "device_api", t->device_api);
@@ -41,13 +43,13 @@ static void put_target(struct buf *l, const struct bench *b) {
     line_put_text(l, "endpoint", "/v1/chat/completions");
     line_put_bool(l, "streaming", true);
     line_put_bool(l, "reports_cached_tokens", t->reports_cached);
-    line_put_count(l, "memory_before_bytes", b->memory_before);
-    line_put_count(l, "memory_after_bytes", b->memory_after);
-    put_flag(l, "spilled", b->spilled);
+    line_put_count(l, "memory_before_bytes", memory->before);
+    line_put_count(l, "memory_after_bytes", memory->after);
+    put_flag(l, "spilled", memory->spilled);
     line_close(l, '}');
 }
 
-static void put_file(struct buf *l, const struct model_facts *f) {
+void lines_put_file(struct buf *l, const struct model_facts *f) {
     if (f->n_params == 0) {
         line_put_null(l, "model_file");
         return;
@@ -71,7 +73,7 @@ static void put_file(struct buf *l, const struct model_facts *f) {
 }
 
 /* As sent; null is a field that the server refused, so that it was left out. */
-static void put_sampling(struct buf *l, const struct target *t) {
+void lines_put_sampling(struct buf *l, const struct target *t) {
     static const struct {
         enum target_field field;
         int value;
@@ -94,6 +96,16 @@ static void put_sampling(struct buf *l, const struct target *t) {
     line_close(l, '}');
 }
 
+void lines_put_origin(struct buf *l) {
+    line_open(l, "origin", '{');
+    line_put_text(l, "source", "measured");
+    line_put_null(l, "format");
+    line_put_null(l, "url");
+    line_put_null(l, "sha256");
+    line_put_null(l, "note");
+    line_close(l, '}');
+}
+
 sluice_status bench_write_run(struct bench *b, sluice_error *err) {
     struct buf *l = &b->line;
     line_start(l, "run");
@@ -106,17 +118,12 @@ sluice_status bench_write_run(struct bench *b, sluice_error *err) {
     line_put_text(l, "suite", b->suite.name);
     line_put_text(l, "suite_about", b->suite.about);
     line_put_text(l, "command", b->options->command);
-    line_open(l, "origin", '{');
-    line_put_text(l, "source", "measured");
-    line_put_null(l, "format");
-    line_put_null(l, "url");
-    line_put_null(l, "sha256");
-    line_put_null(l, "note");
-    line_close(l, '}');
-    put_target(l, b);
-    put_file(l, &b->file);
+    lines_put_origin(l);
+    lines_put_target(l, "target", &b->target, b->own_server,
+                     &(struct lines_memory){b->memory_before, b->memory_after, b->spilled});
+    lines_put_file(l, &b->file);
     environment_json(l, &b->environment);
-    put_sampling(l, &b->target);
+    lines_put_sampling(l, &b->target);
     line_put_text(
         l, "statistic",
         "median over the requests, with the order-statistic interval of the median and the level that it has");
@@ -141,10 +148,10 @@ sluice_status bench_write_probes(struct bench *b, sluice_error *err) {
 
 /* ---- sample */
 
-static void put_sample(struct buf *l, const struct row *row, const struct sample *s) {
+void lines_put_sample(struct buf *l, const char *row, uint32_t target, bool raw, const struct sample *s) {
     line_start(l, "sample");
-    line_put_text(l, "row", row->key);
-    line_put_uint(l, "target", 0);
+    line_put_text(l, "row", row);
+    line_put_uint(l, "target", target);
     line_put_uint(l, "run", s->run);
     line_put_uint(l, "stream", s->stream);
     line_put_bool(l, "warmup", s->warmup);
@@ -161,7 +168,7 @@ static void put_sample(struct buf *l, const struct row *row, const struct sample
     line_put_ms(l, "last_token_ms", s->last_token_ms);
     line_put_ms(l, "end_ms", s->end_ms);
     line_put_ms_array(l, "token_ms", s->token_ms, s->token_ms ? (size_t)s->output_tokens : 0);
-    line_put_count(l, "chunks", row->test == TEST_RAW ? -1 : (int64_t)s->chunks);
+    line_put_count(l, "chunks", raw ? -1 : (int64_t)s->chunks);
     line_put_count(l, "prompt_tokens", s->prompt_tokens);
     line_put_count(l, "cached_tokens", s->cached_tokens);
     line_put_count(l, "output_tokens", s->output_tokens);
@@ -174,7 +181,7 @@ static void put_sample(struct buf *l, const struct row *row, const struct sample
 
 sluice_status bench_write_samples(struct bench *b, struct row *row, sluice_error *err) {
     for (; row->n_written < row->n_samples; row->n_written++) {
-        put_sample(&b->line, row, &row->samples[row->n_written]);
+        lines_put_sample(&b->line, row->key, 0, row->test == TEST_RAW, &row->samples[row->n_written]);
         sluice_status status = write_line(b, err);
         if (status != SLUICE_OK) {
             return status;
@@ -222,16 +229,19 @@ static void put_memory(struct buf *l, const struct row *row) {
     line_close(l, '}');
 }
 
-static void put_verdict(struct buf *l, const struct row *row) {
-    static const char *const names[] = {"clean", "noisy", "invalid"};
+void lines_put_verdict(struct buf *l, enum verdict state, const char *const *reasons, size_t n) {
     line_open(l, "verdict", '{');
-    line_put_text(l, "state", names[row->state]);
-    line_open(l, "reasons", '[');
-    for (uint32_t i = 0; i < row->n_reasons; i++) {
-        line_put_text(l, NULL, row->reasons[i]);
-    }
-    line_close(l, ']');
+    line_put_text(l, "state", verdict_names[state]);
+    line_put_texts(l, "reasons", reasons, n);
     line_close(l, '}');
+}
+
+static void put_row_verdict(struct buf *l, const struct row *row) {
+    const char *reasons[ROW_REASONS_MAX];
+    for (uint32_t i = 0; i < row->n_reasons; i++) {
+        reasons[i] = row->reasons[i];
+    }
+    lines_put_verdict(l, (enum verdict)row->state, reasons, row->n_reasons);
 }
 
 static void put_load(struct buf *l, const struct row *row) {
@@ -251,11 +261,11 @@ static void put_load(struct buf *l, const struct row *row) {
     line_put_uint(l, "runs", row->runs);
 }
 
-sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *err) {
-    struct buf *l = &b->line;
+void lines_put_row(struct buf *l, const struct row *row, uint32_t target, const struct energy *counters,
+                   const struct run_quality *quality) {
     line_start(l, "row");
     line_put_text(l, "row", row->key);
-    line_put_uint(l, "target", 0);
+    line_put_uint(l, "target", target);
     line_put_text(l, "test", row->test == TEST_RAW ? "raw" : "api");
     line_put_text(l, "workload", row->workload);
     line_put_text(l, "cache", cache_names[row->cell.cache]);
@@ -269,35 +279,74 @@ sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *er
     line_put_text(l, "batching", batching_names[row->batching]);
     line_put_text(l, "batching_reason", row->batching_reason);
     put_limit(l, &row->limit);
-    bench_row_energy(l, b, row);
-    bench_row_quality(l, b, row);
+    bench_put_energy(l, counters, &row->energy);
+    bench_put_quality(l, quality);
     put_memory(l, row);
-    put_verdict(l, row);
+    put_row_verdict(l, row);
     line_end(l);
+}
+
+sluice_status bench_write_row(struct bench *b, struct row *row, sluice_error *err) {
+    lines_put_row(&b->line, row, 0, b->energy, &b->quality);
     return write_line(b, err);
 }
 
 /* ---- end */
 
+void lines_put_noise(struct buf *l, const struct watch_summary *s) {
+    if (!s) {
+        line_put_null(l, "noise");
+        return;
+    }
+    line_open(l, "noise", '{');
+    line_put_ms(l, "calibration_before_ms", s->calibration_before_ms);
+    line_put_ms(l, "calibration_after_ms", s->calibration_after_ms);
+    line_put_number(l, "drift_share",
+                    s->calibration_before_ms > 0 && s->calibration_after_ms > 0 ? s->drift_share : NAN);
+    line_put_number(l, "steal_share", s->steal_share < 0 ? NAN : s->steal_share);
+    line_put_number(l, "foreign_cpu_share", s->foreign_cpu_share < 0 ? NAN : s->foreign_cpu_share);
+    put_flag(l, "throttled", s->throttled < 0 ? -1 : s->throttled > 0);
+    line_put_number(l, "peak_w", s->peak_w < 0 ? NAN : s->peak_w);
+    line_put_number(l, "idle_c", s->idle_c < 0 ? NAN : s->idle_c);
+    line_put_number(l, "peak_c", s->peak_c < 0 ? NAN : s->peak_c);
+    line_put_count(l, "foreign_gpu_processes", s->foreign_gpu_processes);
+    line_close(l, '}');
+}
+
+sluice_status bench_write_trace(struct bench *b, sluice_error *err) {
+    line_start(&b->line, "trace");
+    buf_putc(&b->line, ',');
+    watch_trace_json(&b->line, b->watch);
+    line_end(&b->line);
+    return write_line(b, err);
+}
+
 sluice_status bench_write_end(struct bench *b, sluice_error *err) {
     struct buf *l = &b->line;
+    char rows[64], noise[512] = "";
+    const char *reasons[3];
+    size_t n = 0;
+    enum verdict state = b->watch ? watch_verdict(&b->noise, noise, sizeof noise) : VERDICT_CLEAN;
+    if (b->interrupted) {
+        state = VERDICT_INVALID;
+        reasons[n++] = "interrupted before the end of the suite";
+    }
+    if (noise[0]) {
+        reasons[n++] = noise;
+    }
+    if (b->n_noisy) {
+        snprintf(rows, sizeof rows, "%u of %u rows are not clean", b->n_noisy, b->n_rows);
+        state = state == VERDICT_CLEAN ? VERDICT_NOISY : state;
+        reasons[n++] = rows;
+    }
     line_start(l, "end");
     line_put_number(l, "duration_s", b->duration_s);
     line_put_uint(l, "rows", b->n_rows);
     line_put_uint(l, "samples", b->n_samples);
     line_put_uint(l, "rows_left_out", b->left_out);
     line_put_bool(l, "interrupted", b->interrupted);
-    line_put_null(l, "noise");
-    line_open(l, "verdict", '{');
-    line_put_text(l, "state", b->interrupted ? "invalid" : b->n_noisy ? "noisy" : "clean");
-    line_open(l, "reasons", '[');
-    if (b->interrupted) {
-        line_put_text(l, NULL, "interrupted before the end of the suite");
-    } else if (b->n_noisy) {
-        buf_printf(l, "\"%u of %u rows are not clean\"", b->n_noisy, b->n_rows);
-    }
-    line_close(l, ']');
-    line_close(l, '}');
+    lines_put_noise(l, b->watch ? &b->noise : NULL);
+    lines_put_verdict(l, state, reasons, n);
     line_end(l);
     return write_line(b, err);
 }

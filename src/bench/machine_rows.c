@@ -346,5 +346,6 @@ sluice_status bench_measure_machine(struct bench *b, sluice_error *err) {
     if (o->on_progress) {
         o->on_progress(o->ctx, "raw", 0, 1);
     }
-    return run_raw(b, self, err);
+    TRY(run_raw(b, self, err));
+    return o->url ? SLUICE_OK : bench_quality_own(b, self, err);
 }

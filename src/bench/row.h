@@ -62,6 +62,19 @@ struct row_limit {
     char rule[320];
 };
 
+struct energy_window {
+    double joules, seconds;
+    uint64_t count; /* of what the energy is divided by */
+};
+
+struct row_energy {
+    bool valid;
+    char reason[160]; /* of not being valid */
+    double idle_w;    /* with the server up and nothing asked of it */
+    struct energy_window prompt, output,
+        request; /* counts: computed prompt tokens, output tokens after the first, requests */
+};
+
 enum row_state { ROW_CLEAN, ROW_NOISY, ROW_INVALID };
 
 #define ROW_REASONS_MAX 6
@@ -88,6 +101,7 @@ struct row {
     char batching_reason[200];
     struct row_limit limit;
     int64_t rss_bytes, vram_bytes; /* -1 unknown */
+    struct row_energy energy;
     enum row_state state;
     char reasons[ROW_REASONS_MAX][200];
     uint32_t n_reasons;

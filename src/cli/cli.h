@@ -49,6 +49,9 @@ int cli_fail(const sluice_error *err);
 /* Prints a usage error and a pointer to --help; returns 2. */
 __attribute__((format(printf, 2, 3))) int cli_usage_error(const struct cli_command *command, const char *fmt, ...);
 
+/* The command as typed, for a record: a key, a password in a URL, and folders stay out of it. */
+void cli_command_text(int argc, char **argv, char *out, size_t cap);
+
 /* A progress bar on stderr, only if that is a terminal and only once a second has passed. */
 struct cli_progress {
     const char *label;
@@ -65,6 +68,7 @@ void cli_format_bytes(uint64_t bytes, char *out, size_t cap);
 int cmd_serve(int argc, char **argv);
 int cmd_run(int argc, char **argv);
 int cmd_bench(int argc, char **argv);
+int cmd_ab(int argc, char **argv);
 int cmd_raw(int argc, char **argv);
 int cmd_probe(int argc, char **argv);
 int cmd_inspect(int argc, char **argv);

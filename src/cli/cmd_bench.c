@@ -70,27 +70,6 @@ static void on_end(void *ctx, const struct bench *bench) {
     memcpy(o->error, bench->error, sizeof o->error);
 }
 
-/* The command as typed, for the record; a key, a password in a URL and folders stay out of it. */
-static void join_command(int argc, char **argv, char *out, size_t cap) {
-    struct buf b = {0};
-    buf_puts(&b, "sluice");
-    for (int i = 0; i < argc; i++) {
-        const char *a = argv[i];
-        const char *scheme = strstr(a, "://");
-        const char *at = scheme ? strrchr(scheme, '@') : NULL;
-        const char *slash = a[0] == '-' || scheme ? NULL : strrchr(a, '/');
-        if ((i > 0 && strcmp(argv[i - 1], "--api-key") == 0) || strncmp(a, "--api-key=", 10) == 0) {
-            buf_puts(&b, strncmp(a, "--api-key=", 10) == 0 ? " --api-key=***" : " ***");
-        } else if (at) {
-            buf_printf(&b, " %.*s%s", (int)(scheme + 3 - a), a, at + 1);
-        } else {
-            buf_printf(&b, " %s", slash ? slash + 1 : a);
-        }
-    }
-    snprintf(out, cap, "%s", b.failed ? "" : b.data);
-    buf_free(&b);
-}
-
 static int run(struct bench_options *options, const char *json_path) {
     sluice_error err, closing;
     struct output output = {.table = !json_path || strcmp(json_path, "-") != 0};
@@ -154,6 +133,8 @@ int cmd_bench(int argc, char **argv) {
         {0, "model", CLI_STRING, &b.model, "NAME", "model name to ask for; default: the first the server lists", NULL},
         {0, "api-key", CLI_STRING, &b.api_key, "KEY", "sent as bearer token; never recorded", NULL},
         {0, "suite", CLI_STRING, &b.suite, "NAME", "quick, page, depth or load; default quick", NULL},
+        {0, "reference", CLI_STRING, &b.reference, "FILE",
+         "what plain F32 computed (sluice kld --make); default: MODEL.reference beside the file", NULL},
         {0, "natural-stop", CLI_FLAG, &b.natural_stop, NULL, "answers may end by themselves; rows are labelled so",
          NULL},
         {0, "raw", CLI_FLAG, &b.raw, NULL, "with --url and -m: engine-only rows of that file too, by this program",
@@ -227,6 +208,6 @@ int cmd_bench(int argc, char **argv) {
     b.on_start = on_start;
     b.on_row = on_row;
     b.on_end = on_end;
-    join_command(argc, argv, line, sizeof line);
+    cli_command_text(argc, argv, line, sizeof line);
     return run(&b, json_path);
 }

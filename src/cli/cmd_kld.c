@@ -5,6 +5,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "backend/backend.h"
 #include "tools/quality.h"
 
 #include <errno.h>

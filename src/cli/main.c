@@ -18,6 +18,7 @@ static const struct entry commands[] = {
     {"serve", cmd_serve, "OpenAI-compatible server"},
     {"run", cmd_run, "one answer on the terminal, or a chat"},
     {"bench", cmd_bench, "workloads over the API of any server"},
+    {"ab", cmd_ab, "two servers or builds compared in turns"},
     {"check", cmd_check, "recompute a record's figures and check its chain"},
     {"compare", cmd_compare, "rows of records side by side, as far as they may be"},
     {"export", cmd_export, "records as CSV, Markdown, SQL or JSON"},

@@ -37,18 +37,19 @@ struct watch {
     pthread_cond_t wake;
     bool stop;
     int own[PROCESSES_MAX];
-    uint64_t own_ticks[PROCESSES_MAX]; /* as last read; kept when a process has ended */
-    uint32_t n_own, n_roots;           /* roots: told to us; behind them their children as found */
-    struct ticks first, last;
+    uint64_t own_ticks[PROCESSES_MAX]; /* as last read, with those of its children that have ended */
+    bool inherited[PROCESSES_MAX];     /* its parent is watched too, and takes its ticks over when it ends */
+    uint32_t n_own;
+    struct ticks first, last, row;
     uint64_t start_ns;
     double interval_ms;
     float (*points)[N_SERIES]; /* NaN-free: -1 is unknown */
     double *t_ms;
     uint32_t n, cap;
-    uint64_t row_rss, skip, ticks_seen;
-    int64_t row_vram;
+    uint64_t skip, seen; /* points taken */
+    uint64_t row_start_ns;
     uint32_t gpus;
-    struct watch_summary sum;
+    struct watch_summary sum, since; /* of the whole; since the last watch_row */
 };
 
 const char *const verdict_names[3] = {"clean", "noisy", "invalid"};
@@ -114,12 +115,11 @@ static double cpu_mhz(const struct watch *w) {
     return v;
 }
 
-/* utime + stime of a process with its threads; false when it is gone. */
-static bool process_ticks(const struct watch *w, int pid, uint64_t *out) {
+/* Ticks of a process with its threads and with its children that have ended, and its parent; false when it is gone. */
+static bool process_ticks(const struct watch *w, int pid, uint64_t *out, int *parent) {
     char path[64];
     char text[1024];
-    unsigned long long user = 0;
-    unsigned long long sys = 0;
+    unsigned long long v[4] = {0}; /* utime stime cutime cstime */
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     FILE *f = open_at(w, path);
     if (!f) {
@@ -129,8 +129,9 @@ static bool process_ticks(const struct watch *w, int pid, uint64_t *out) {
     fclose(f);
     text[n] = '\0';
     const char *after = strrchr(text, ')'); /* the name before it may hold anything */
-    bool ok = after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &sys) == 2;
-    *out = user + sys;
+    bool ok = after && sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu", parent,
+                              &v[0], &v[1], &v[2], &v[3]) == 5;
+    *out = v[0] + v[1] + v[2] + v[3];
     return ok;
 }
 
@@ -155,6 +156,7 @@ static void add_process(struct watch *w, int pid) {
     }
     if (w->n_own < PROCESSES_MAX) {
         w->own[w->n_own] = pid;
+        w->inherited[w->n_own] = false;
         w->own_ticks[w->n_own++] = 0;
     }
 }
@@ -192,8 +194,14 @@ static void read_ticks(struct watch *w, struct ticks *out) {
     out->busy = v[0] + v[1] + v[2] + v[5] + v[6];
     for (uint32_t i = 0; i < w->n_own; i++) {
         uint64_t t;
-        if (process_ticks(w, w->own[i], &t)) {
+        int parent;
+        if (process_ticks(w, w->own[i], &t, &parent)) {
             w->own_ticks[i] = t;
+            for (uint32_t k = 0; k < w->n_own; k++) {
+                w->inherited[i] = w->inherited[i] || w->own[k] == parent;
+            }
+        } else if (w->inherited[i]) {
+            w->own_ticks[i] = 0;
         }
         out->own += w->own_ticks[i];
     }
@@ -219,6 +227,24 @@ static double higher(double a, double b) {
     return a > b ? a : b;
 }
 
+static void add_reading(struct watch_summary *s, const struct nvml_reading *r, bool first) {
+    const int64_t held = NVML_THROTTLE_POWER | NVML_THROTTLE_HW | NVML_THROTTLE_THERMAL | NVML_THROTTLE_BRAKE;
+    s->peak_w = higher(s->peak_w, r->power_w);
+    s->peak_c = higher(s->peak_c, r->temperature_c);
+    s->idle_c = first ? higher(s->idle_c, r->temperature_c) : s->idle_c;
+    if (r->throttle >= 0) { /* an idle card rests: only what holds back a busy one counts */
+        s->throttled = (s->throttled < 0 ? 0 : s->throttled) | (r->busy_share > 0.1 ? r->throttle & held : 0);
+    }
+    if (r->sm_mhz > 0 && r->busy_share > 0.5) {
+        s->sm_mhz_min = s->sm_mhz_min < 0 || r->sm_mhz < s->sm_mhz_min ? r->sm_mhz : s->sm_mhz_min;
+        s->sm_mhz_max = higher(s->sm_mhz_max, r->sm_mhz);
+    }
+}
+
+static void add_foreign(struct watch_summary *s, int n) {
+    s->foreign_gpu_processes = n > s->foreign_gpu_processes ? n : s->foreign_gpu_processes;
+}
+
 static void read_gpus(struct watch *w, float *point) {
     int64_t vram = -1;
     for (uint32_t g = 0; g < w->gpus; g++) {
@@ -232,25 +258,15 @@ static void read_gpus(struct watch *w, float *point) {
         p[G_THROTTLE] = (float)r.throttle;
         p[G_USED] = (float)r.used_bytes;
         vram = r.used_bytes < 0 ? vram : (vram < 0 ? 0 : vram) + r.used_bytes;
-        w->sum.peak_w = higher(w->sum.peak_w, r.power_w);
-        w->sum.peak_c = higher(w->sum.peak_c, r.temperature_c);
-        w->sum.idle_c = w->n == 0 ? higher(w->sum.idle_c, r.temperature_c) : w->sum.idle_c;
-        if (r.throttle >= 0) { /* an idle card rests: only what holds back a busy one counts */
-            int64_t bits = NVML_THROTTLE_POWER | NVML_THROTTLE_HW | NVML_THROTTLE_THERMAL | NVML_THROTTLE_BRAKE;
-            w->sum.throttled =
-                (w->sum.throttled < 0 ? 0 : w->sum.throttled) | (r.busy_share > 0.1 ? r.throttle & bits : 0);
-        }
-        if (r.sm_mhz > 0 && r.busy_share > 0.5) {
-            w->sum.sm_mhz_min = w->sum.sm_mhz_min < 0 || r.sm_mhz < w->sum.sm_mhz_min ? r.sm_mhz : w->sum.sm_mhz_min;
-            w->sum.sm_mhz_max = higher(w->sum.sm_mhz_max, r.sm_mhz);
-        }
-        if (w->ticks_seen % CHILDREN_EVERY == 0) {
+        add_reading(&w->sum, &r, w->seen == 0);
+        add_reading(&w->since, &r, false);
+        if (w->seen % CHILDREN_EVERY == 0) {
             int foreign = nvml_foreign(w->options.nvml, g, w->own, w->n_own);
-            w->sum.foreign_gpu_processes =
-                foreign > w->sum.foreign_gpu_processes ? foreign : w->sum.foreign_gpu_processes;
+            add_foreign(&w->sum, foreign);
+            add_foreign(&w->since, foreign);
         }
     }
-    w->row_vram = vram > w->row_vram ? vram : w->row_vram;
+    w->since.vram_peak = vram > w->since.vram_peak ? vram : w->since.vram_peak;
     w->sum.vram_peak = vram > w->sum.vram_peak ? vram : w->sum.vram_peak;
 }
 
@@ -290,7 +306,7 @@ static void take_point(struct watch *w) {
     for (int i = 0; i < N_SERIES; i++) {
         point[i] = -1;
     }
-    if (w->ticks_seen % CHILDREN_EVERY == 0) {
+    if (w->seen % CHILDREN_EVERY == 0) {
         find_children(w);
     }
     read_ticks(w, &now);
@@ -301,11 +317,11 @@ static void take_point(struct watch *w) {
         rss += process_rss(w, w->own[i]);
     }
     point[S_RSS] = (float)rss;
-    w->row_rss = rss > w->row_rss ? rss : w->row_rss;
+    w->since.rss_peak = rss > w->since.rss_peak ? rss : w->since.rss_peak;
     w->sum.rss_peak = rss > w->sum.rss_peak ? rss : w->sum.rss_peak;
     read_gpus(w, point);
     w->last = now;
-    if (w->ticks_seen++ % (w->skip + 1) == 0 && make_room(w)) {
+    if (w->seen++ % (w->skip + 1) == 0 && make_room(w)) {
         memcpy(w->points[w->n], point, sizeof point);
         w->t_ms[w->n++] = clock_ms_since(w->start_ns);
     }
@@ -332,6 +348,20 @@ static void *watch_main(void *arg) {
 
 /* ---- Life */
 
+static const struct watch_summary unknown = {.calibration_before_ms = -1,
+                                             .calibration_after_ms = -1,
+                                             .drift_share = -1,
+                                             .steal_share = -1,
+                                             .foreign_cpu_share = -1,
+                                             .peak_w = -1,
+                                             .idle_c = -1,
+                                             .peak_c = -1,
+                                             .sm_mhz_min = -1,
+                                             .sm_mhz_max = -1,
+                                             .throttled = -1,
+                                             .foreign_gpu_processes = -1,
+                                             .vram_peak = -1};
+
 static bool init_locks(struct watch *w) {
     pthread_condattr_t attr;
     if (pthread_condattr_init(&attr) != 0) {
@@ -351,26 +381,14 @@ sluice_status watch_start(const struct watch_options *options, struct watch **ou
     w->options.interval_s = options->interval_s > 0 ? options->interval_s : 0.1;
     w->options.calibration_s = options->calibration_s != 0 ? options->calibration_s : 0.1;
     w->interval_ms = w->options.interval_s * 1e3;
-    w->row_vram = -1;
-    w->sum = (struct watch_summary){.drift_share = -1,
-                                    .steal_share = -1,
-                                    .foreign_cpu_share = -1,
-                                    .peak_w = -1,
-                                    .idle_c = -1,
-                                    .peak_c = -1,
-                                    .sm_mhz_min = -1,
-                                    .sm_mhz_max = -1,
-                                    .throttled = -1,
-                                    .foreign_gpu_processes = -1,
-                                    .vram_peak = -1,
-                                    .calibration_after_ms = -1};
+    w->sum = w->since = unknown;
     w->gpus = options->nvml ? nvml_count(options->nvml) : 0;
     w->gpus = w->gpus > GPUS_WATCHED ? GPUS_WATCHED : w->gpus;
     w->sum.calibration_before_ms = calibrate(w->options.calibration_s);
     add_process(w, getpid());
     read_ticks(w, &w->first);
-    w->last = w->first;
-    w->start_ns = clock_ns();
+    w->last = w->row = w->first;
+    w->start_ns = w->row_start_ns = clock_ns();
     if (!init_locks(w) || pthread_create(&w->thread, NULL, watch_main, w) != 0) {
         mem_free(w);
         return fail(err, SLUICE_E_NOMEM, "the thread that watches the machine could not be started");
@@ -384,22 +402,28 @@ void watch_own(struct watch *w, int pid) {
     pthread_mutex_lock(&w->mutex);
     uint32_t known = w->n_own;
     uint64_t ticks;
+    int parent;
     add_process(w, pid);
-    if (w->n_own > known && process_ticks(w, pid, &ticks)) {
+    if (w->n_own > known && process_ticks(w, pid, &ticks, &parent)) {
         /* what it used before now was not ours to count: as if it had been known from the start */
         w->own_ticks[known] = ticks;
         w->first.own += ticks;
+        w->row.own += ticks;
         w->last.own += ticks;
     }
     pthread_mutex_unlock(&w->mutex);
 }
 
-void watch_row_memory(struct watch *w, uint64_t *rss_peak, int64_t *vram_peak) {
+void watch_row(struct watch *w, struct watch_summary *out) {
     pthread_mutex_lock(&w->mutex);
-    *rss_peak = w->row_rss;
-    *vram_peak = w->row_vram;
-    w->row_rss = 0;
-    w->row_vram = -1;
+    take_point(w);
+    *out = w->since;
+    out->seconds = clock_ms_since(w->row_start_ns) * 1e-3;
+    out->steal_share = share(w->last.steal, w->row.steal, &w->last, &w->row);
+    out->foreign_cpu_share = foreign_share(&w->last, &w->row);
+    w->since = unknown;
+    w->row = w->last;
+    w->row_start_ns = clock_ns();
     pthread_mutex_unlock(&w->mutex);
 }
 

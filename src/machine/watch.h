@@ -9,8 +9,6 @@
 #include "base/buf.h"
 #include "machine/nvml.h"
 
-#define WATCH_OWN_MAX 8
-
 struct watch;
 
 struct watch_options {
@@ -44,8 +42,8 @@ enum verdict { VERDICT_CLEAN, VERDICT_NOISY, VERDICT_INVALID };
 sluice_status watch_start(const struct watch_options *options, struct watch **out, sluice_error *err);
 /* This process is ours from the start; a server that is measured is ours too, with its children. */
 void watch_own(struct watch *w, int pid);
-/* Since the last call of this or the start: peaks of memory, as a row wants them. */
-void watch_row_memory(struct watch *w, uint64_t *rss_peak, int64_t *vram_peak);
+/* What was seen since the last call of this, or since the start: a row's part of the whole. No calibration, no idle_c. */
+void watch_row(struct watch *w, struct watch_summary *out);
 /* Stops, times the fixed work again. The series stay readable until watch_free. */
 void watch_stop(struct watch *w, struct watch_summary *out);
 /* {"interval_ms":..,"t_ms":[..],"series":{..}} without the braces around: members of the record's trace line. */

@@ -138,6 +138,7 @@ static const struct rule_field quality_fields[] = {
     {"kl_mean", &rule_signed_null},
     {"kl_p999", &rule_signed_null},
     {"top1_agreement", &rule_share_null},
+    {"top20_agreement", &rule_share_null, true},
     {NULL},
 };
 static const struct rule quality = {.types = RULE_OBJECT, .fields = quality_fields};

@@ -1,5 +1,6 @@
 #include "tools/quality.h"
 
+#include "backend/backend.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "base/stats.h"

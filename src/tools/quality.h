@@ -12,7 +12,9 @@
 #ifndef TOOLS_QUALITY_H
 #define TOOLS_QUALITY_H
 
-#include "backend/backend.h"
+#include "sluice.h"
+
+struct model;
 
 #define QUALITY_TOP       64u
 #define QUALITY_POSITIONS 256u  /* default */

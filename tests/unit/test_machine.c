@@ -243,7 +243,7 @@ static void test_watch_shares(void **state) {
     char line[256];
     snprintf(stat, sizeof stat, "proc/%d/stat", (int)getpid());
     put_file("proc/stat", "cpu 1000 0 0 9000 0 0 0 100\n");
-    put_file(stat, "1 (a ) b) S 1 1 1 0 -1 0 0 0 0 0 70 30 0 0\n");
+    put_file(stat, "1 (a ) b) S 1 1 1 0 -1 0 0 0 0 0 60 30 10 0\n");
     put_file("proc/cpuinfo", "processor : 0\ncpu MHz\t\t: 2500.5\n");
     nvml_state("busy 90\nthrottle 4\nprocesses 1\npower 300000\ntemperature 50\n");
     struct nvml *n = open_fake();
@@ -295,15 +295,13 @@ static void test_watch_here(void **state) {
     struct watch *w = NULL;
     struct watch_summary sum;
     sluice_error err;
-    uint64_t rss;
-    int64_t vram;
     char reasons[512];
     assert_int_equal(watch_start(&o, &w, &err), SLUICE_OK);
     watch_own(w, getppid());
     usleep(100000);
-    watch_row_memory(w, &rss, &vram);
-    assert_true(rss > 0);
-    assert_int_equal(vram, -1);
+    watch_row(w, &sum);
+    assert_true(sum.rss_peak > 0 && sum.seconds > 0.09 && sum.calibration_before_ms < 0);
+    assert_true(sum.vram_peak == -1);
     watch_stop(w, &sum);
     assert_true(sum.calibration_before_ms > 0 && sum.calibration_after_ms > 0 && sum.seconds > 0.09);
     watch_verdict(&sum, reasons, sizeof reasons);
@@ -321,6 +319,29 @@ static void test_watch_here(void **state) {
         }
         mem_fail_nth(0);
     }
+}
+
+/* Work of a process that we start, and that has ended when we look, is ours and not foreign. */
+static void test_watch_children(void **state) {
+    (void)state;
+    struct watch_options o = {.root = "", .interval_s = 0.05, .calibration_s = -1};
+    struct watch *w = NULL;
+    struct watch_summary with;
+    sluice_error err;
+    assert_int_equal(watch_start(&o, &w, &err), SLUICE_OK);
+    uint64_t end = clock_ns() + 400000000u;
+    pid_t pid = fork();
+    if (pid == 0) {
+        while (clock_ns() < end) {
+        }
+        _exit(0);
+    }
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    watch_row(w, &with);
+    double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    /* other programs may be at work here too: what is sure is that our child's time is not among theirs */
+    assert_true(with.foreign_cpu_share >= 0 && with.foreign_cpu_share <= 1 - 0.2 / cores);
+    watch_free(w);
 }
 
 static void test_environment(void **state) {
@@ -381,12 +402,12 @@ static void test_listener(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nvml_describe), cmocka_unit_test(test_nvml_read),
-        cmocka_unit_test(test_nvml_absent),   cmocka_unit_test(test_power_cap),
-        cmocka_unit_test(test_energy_nvml),   cmocka_unit_test(test_power_cap_crash),
-        cmocka_unit_test(test_energy_rapl),   cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_watch_shares),  cmocka_unit_test(test_watch_here),
-        cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_nvml_describe),  cmocka_unit_test(test_nvml_read),
+        cmocka_unit_test(test_nvml_absent),    cmocka_unit_test(test_power_cap),
+        cmocka_unit_test(test_energy_nvml),    cmocka_unit_test(test_power_cap_crash),
+        cmocka_unit_test(test_energy_rapl),    cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_watch_shares),   cmocka_unit_test(test_watch_here),
+        cmocka_unit_test(test_watch_children), cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

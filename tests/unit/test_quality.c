@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/mem.h"
+#include "backend/backend.h"
 #include "tools/quality.h"
 
 #include <math.h>
