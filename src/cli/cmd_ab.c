@@ -136,40 +136,58 @@ static void put_values(struct buf *l, const char *name, const double v[2]) {
     line_close(l, ']');
 }
 
+/* One line per metric: what a comparison of it stands on. */
+static sluice_status write_pairs(struct compare *c, const struct ab_block *b, sluice_error *err) {
+    struct buf *l = &c->line;
+    for (int m = 0; m < AB_METRICS; m++) {
+        const double(*v)[2] = b->value[m];
+        double ratio = exp(paired_block(v[0], 2, v[1], 2));
+        bool valid = b->valid && isfinite(ratio);
+        line_start(l, "pair");
+        line_put_uint(l, "block", b->number);
+        line_put_text(l, "order", b->b_first ? "BAAB" : "ABBA");
+        line_put_text(l, "row", c->row);
+        line_put_text(l, "metric", ab_metric_names[m]);
+        put_values(l, "a", v[0]);
+        put_values(l, "b", v[1]);
+        line_put_number(l, "ratio", valid ? ratio : NAN);
+        line_put_bool(l, "valid", valid);
+        line_put_text(l, "reason", valid ? NULL : b->valid ? "a target does not give what this needs" : b->reason);
+        line_end(l);
+        TRY(write_line(c, err));
+    }
+    return SLUICE_OK;
+}
+
+static void print_block(struct compare *c, const struct ab_block *b, const struct ab_result *r) {
+    const struct paired *p = &r->estimate[c->options.metric];
+    const double(*v)[2] = b->value[c->options.metric];
+    cli_progress_end(&c->progress);
+    printf("%5u  %-6s %10.4g %10.4g %10.4g %10.4g   ", b->number + 1, b->b_first ? "BAAB" : "ABBA", v[0][0], v[0][1],
+           v[1][0], v[1][1]);
+    if (!b->valid) {
+        printf("invalid: %s\n", b->reason);
+        return;
+    }
+    printf("%.4f", exp(paired_block(v[0], 2, v[1], 2)));
+    if (isfinite(p->interval[1])) {
+        printf("   so far %.4f (%.4f-%.4f)", p->ratio, p->interval[0], p->interval[1]);
+    }
+    printf("\n");
+    fflush(stdout);
+}
+
 static sluice_status on_block(void *ctx, const struct ab_block *b, const struct ab_result *r, sluice_error *err) {
     struct compare *c = ctx;
-    struct buf *l = &c->line;
-    const double(*v)[2] = b->value[c->options.metric];
-    double ratio = exp(paired_block(v[0], 2, v[1], 2));
     for (int i = 0; i < 2; i++) {
         c->reports_cached[i] = c->reports_cached[i] || c->target[i]->reports_cached;
     }
-    line_start(l, "pair");
-    line_put_uint(l, "block", b->number);
-    line_put_text(l, "order", b->b_first ? "BAAB" : "ABBA");
-    line_put_text(l, "row", c->row);
-    put_values(l, "a", v[0]);
-    put_values(l, "b", v[1]);
-    line_put_number(l, "ratio", b->valid ? ratio : NAN);
-    line_put_bool(l, "valid", b->valid);
-    line_put_text(l, "reason", b->reason);
-    line_end(l);
+    TRY(write_pairs(c, b, err));
     if (c->table) {
-        const struct paired *p = &r->estimate[c->options.metric];
-        cli_progress_end(&c->progress);
-        printf("%5u  %-6s %10.4g %10.4g %10.4g %10.4g   ", b->number + 1, b->b_first ? "BAAB" : "ABBA", v[0][0],
-               v[0][1], v[1][0], v[1][1]);
-        if (!b->valid) {
-            printf("invalid: %s\n", b->reason);
-        } else if (isfinite(p->interval[1])) {
-            printf("%.4f   so far %.4f (%.4f-%.4f)\n", ratio, p->ratio, p->interval[0], p->interval[1]);
-        } else {
-            printf("%.4f\n", ratio);
-        }
-        fflush(stdout);
+        print_block(c, b, r);
     }
     cli_progress_update(&c->progress, r->valid);
-    return write_line(c, err);
+    return SLUICE_OK;
 }
 
 /* What each target did by itself; a comparison stands on the pairs, not on these. */

@@ -102,13 +102,15 @@ void check_pair(const struct check_context *x) {
 }
 
 /* The median of the means of every two blocks (Hodges and Lehmann), each with itself too; exp of it. */
-static sluice_status block_ratio(const struct check_context *x, const char *row, size_t *n, double *out) {
+static sluice_status block_ratio(const struct check_context *x, const char *row, const char *metric, size_t *n,
+                                 double *out) {
     double *logs = mem_alloc((x->run->n_lines + 1) * sizeof *logs), *means = NULL;
     *n = 0;
     *out = NAN;
     for (size_t i = 0; logs && i < x->run->n_lines; i++) {
         const struct record_line *p = &x->run->lines[i];
-        if (p->kind == RECORD_PAIR && strcmp(record_text(p->tree, "row"), row) == 0 && record_true(p->tree, "valid")) {
+        if (p->kind == RECORD_PAIR && strcmp(record_text(p->tree, "row"), row) == 0 &&
+            strcmp(record_text(p->tree, "metric"), metric) == 0 && record_true(p->tree, "valid")) {
             logs[(*n)++] = mean_log(record_get(p->tree, "b")) - mean_log(record_get(p->tree, "a"));
         }
     }
@@ -137,7 +139,7 @@ sluice_status check_comparison(const struct check_context *x) {
     struct json_object *interval = record_get(l->tree, "interval");
     double ratio = record_number(l->tree, "ratio"), own;
     size_t valid;
-    TRY(block_ratio(x, row, &valid, &own));
+    TRY(block_ratio(x, row, record_text(l->tree, "metric"), &valid, &own));
     if (valid != (size_t)record_number(l->tree, "blocks")) {
         check_add(x->check, FINDING_WRONG, l->number, row, "%.0f blocks; the record has %zu valid ones",
                   record_number(l->tree, "blocks"), valid);

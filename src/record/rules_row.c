@@ -201,6 +201,7 @@ static const struct rule_field pair_fields[] = {
     {"block", &rule_count},
     {"order", &order},
     {"row", &rule_text},
+    {"metric", &rule_text},
     {"a", &values},
     {"b", &values},
     {"ratio", &rule_number_null},

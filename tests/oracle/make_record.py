@@ -270,9 +270,10 @@ def second_record():
     for block in range(2):
         a, b = [100.0 + block, 101.0], [110.0, 112.0 + block]
         ratios.append(math.exp(sum(map(math.log, b)) / 2 - sum(map(math.log, a)) / 2))
-        emit("pair", block=block, order="ABBA" if block == 0 else "BAAB", row="agent/c1/cold", a=a, b=b,
+        emit("pair", block=block, order="ABBA" if block == 0 else "BAAB", row="agent/c1/cold", metric="decode_tok_s",
+             a=a, b=b,
              ratio=digits(ratios[-1]), valid=True, reason=None)
-    emit("pair", block=2, order="ABBA", row="agent/c1/cold", a=[100.0, None], b=[1.0, 2.0], ratio=None, valid=False,
+    emit("pair", block=2, order="ABBA", row="agent/c1/cold", metric="decode_tok_s", a=[100.0, None], b=[1.0, 2.0], ratio=None, valid=False,
          reason="the resting target used 5% of a core")
     # the Hodges-Lehmann estimate of two values is their mean
     emit("comparison", row="agent/c1/cold", metric="decode_tok_s", blocks=2,

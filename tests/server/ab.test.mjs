@@ -72,10 +72,10 @@ const lines = (text) => text.trim().split('\n').map((line) => JSON.parse(line));
 const short = ['-n', '12', '-p', '60', '--workload', 'depth'];
 
 test('a ratio that is built in comes out, with an interval around it', async () => {
-  const a = await fake({ token_ms: 8, first_ms: 30 });
-  const b = await fake({ token_ms: 4, first_ms: 15 });
+  const a = await fake({ token_ms: 40, first_ms: 60 });
+  const b = await fake({ token_ms: 20, first_ms: 30 });
   const file = path.join(dir, 'ab.jsonl');
-  const { code, stdout, stderr } = await ab(a, b, ...short, '--blocks', '8', '--width', '20', '--json', file);
+  const { code, stdout, stderr } = await ab(a, b, '-n', '6', '-p', '60', '--workload', 'depth', '--blocks', '8', '--width', '20', '--json', file);
   assert.equal(code, 0, stderr);
   const record = lines(readFileSync(file, 'utf8'));
   const comparison = record.find((l) => l.kind === 'comparison' && l.metric === 'decode_tok_s');
@@ -87,7 +87,7 @@ test('a ratio that is built in comes out, with an interval around it', async () 
   assert.ok(ttft.ratio < 1);
   assert.match(stdout, /decode_tok_s .* better/);
   // every request, in turns: A B B A, then B A A B
-  const pairs = record.filter((l) => l.kind === 'pair');
+  const pairs = record.filter((l) => l.kind === 'pair' && l.metric === 'decode_tok_s');
   assert.ok(pairs.every((p) => p.valid && p.a.length === 2 && p.b.length === 2));
   assert.deepEqual([pairs[0].order, pairs[1].order], ['ABBA', 'BAAB']);
   const order = record.filter((l) => l.kind === 'sample').map((s) => s.target);
@@ -115,7 +115,7 @@ test('blocks with a failed request do not count', async () => {
   const { code, stdout, stderr } = await ab(a, b, ...short, '--blocks', '7', '--width', '0.001', '--json', '-');
   assert.equal(code, 0, stderr);
   const record = lines(stdout);
-  const invalid = record.filter((l) => l.kind === 'pair' && !l.valid);
+  const invalid = record.filter((l) => l.kind === 'pair' && l.metric === 'decode_tok_s' && !l.valid);
   assert.equal(invalid.length, 1);
   assert.match(invalid[0].reason, /B: .*HTTP 500.*out of order/);
   const comparison = record.find((l) => l.kind === 'comparison');
