@@ -1,6 +1,6 @@
 /* AMX tile instructions as functions on memory, so that the kernels for them are tested on every machine with AVX-512.
  * What they compute is Intel's definition (Software Developer's Manual, volume 2): tiles of 16 rows of 64 bytes, and
- * TDPBSSD, which adds products of four signed bytes to an int32. */
+ * TDPBSSD and TDPBUSD, which add products of four bytes to an int32: signed with signed, unsigned with signed. */
 #ifndef AMX_EMULATED_H
 #define AMX_EMULATED_H
 
@@ -22,14 +22,16 @@ static inline void emulated_store(int t, void *to, long stride) {
     }
 }
 
-static inline void emulated_dpbssd(int c, int a, int b) {
+/* Signed bytes of b with bytes of a, signed or not. */
+static inline void emulated_dot(int c, int a, int b, int a_signed) {
     for (int m = 0; m < 16; m++) {
         int32_t sums[16];
         memcpy(sums, emulated_tile[c][m], sizeof sums);
         for (int k = 0; k < 16; k++) {
             for (int n = 0; n < 16; n++) {
                 for (int j = 0; j < 4; j++) {
-                    sums[n] += emulated_tile[a][m][4 * k + j] * emulated_tile[b][k][4 * n + j];
+                    int8_t byte = emulated_tile[a][m][4 * k + j];
+                    sums[n] += (a_signed ? byte : (uint8_t)byte) * emulated_tile[b][k][4 * n + j];
                 }
             }
         }
@@ -41,12 +43,14 @@ static inline void emulated_dpbssd(int c, int a, int b) {
 #undef _tile_stored
 #undef _tile_zero
 #undef _tile_dpbssd
+#undef _tile_dpbusd
 #undef _tile_loadconfig
 #undef _tile_release
 #define _tile_loadd(t, from, stride) emulated_load(t, from, stride)
 #define _tile_stored(t, to, stride)  emulated_store(t, to, stride)
 #define _tile_zero(t)                memset(emulated_tile[t], 0, sizeof emulated_tile[t])
-#define _tile_dpbssd(c, a, b)        emulated_dpbssd(c, a, b)
+#define _tile_dpbssd(c, a, b)        emulated_dot(c, a, b, 1)
+#define _tile_dpbusd(c, a, b)        emulated_dot(c, a, b, 0)
 #define _tile_loadconfig(config)     ((void)(config))
 #define _tile_release()              ((void)0)
 

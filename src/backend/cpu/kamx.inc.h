@@ -1,147 +1,194 @@
 // clang-format off
 /*
  * Products of K-quants on AMX tiles, part of kernels.inc.h: PANEL (32) rows of a block against packs of 16 tokens.
- * A 13-bit weight (scale * quant) and a 12-bit activation are two signed bytes each, w = 64 wh + wl, a = 64 ah + al, so
- *   w a = 4096 wh ah + 64 (wh al + wl ah) + wl al
- * with the middle two in one accumulator. Sums over a block are exact, so the result is that of every other form. Weights are the
- * row-major operand, made in the first-level cache just before use; activations come packed.
+ * A 13-bit weight (scale * quant) and a 12-bit activation are two digits each in base 65, w = 65 wh + wl, a = 65 ah + al. With
+ * k = (wh + wl)(ah + al) the product needs three tile products instead of four:
+ *   w a = 65 (64 wh ah + k) - 64 wl al
+ * Base 65 and not 64 because then wh ah counts a power of two as often as k: where 16 wh fits a byte (Q4_K), (16 wh)(4 ah) and k
+ * share an accumulator. Sums over a block are exact, so the result is that of every other form. Weights are the row-major operand,
+ * made in the first-level cache just before use; activations come packed, in the same three planes: 4 ah, ah + al, al.
+ * What limits it: three products of 16 x 16 x 64 bytes at 16 cycles each, and beside them, per 32 x 32 x 256, the float steps
+ * (64 vectors) and the minima (512 multiply-adds).
  */
 
 #include "backend/cpu/tiles.h"
 
-enum { AMX_TILE = 1024, AMX_PLANES = 2, AMX_SUMS = 3, AMX_STEPS = QK / 64 };
+enum { AMX_TILE = 1024, AMX_PLANES = 3, AMX_STEPS = QK / 64, AMX_BLOCK = AMX_PLANES * AMX_STEPS * AMX_TILE, AMX_BASE = 65 };
 
-/* scale * quant of 4-bit quants, in planes: a shuffle each instead of a product and two packings */
-#define AMX_HI(s, q)  ((s) * (q) >> 6)
-#define AMX_LO(s, q)  ((s) * (q) & 63)
+/* The planes of scale * quant for 4-bit quants: a shuffle each instead of a product, a division and two packings. */
+#define AMX_P0(s, q) (16 * ((s) * (q) / AMX_BASE))
+#define AMX_P1(s, q) ((s) * (q) / AMX_BASE + (s) * (q) % AMX_BASE)
+#define AMX_P2(s, q) ((s) * (q) % AMX_BASE)
 #define AMX_Q16(f, s)                                                                                                  \
     {f(s, 0), f(s, 1), f(s, 2), f(s, 3), f(s, 4), f(s, 5), f(s, 6), f(s, 7), f(s, 8), f(s, 9), f(s, 10), f(s, 11),     \
      f(s, 12), f(s, 13), f(s, 14), f(s, 15)}
-#define AMX_S1(s) {AMX_Q16(AMX_HI, s), AMX_Q16(AMX_LO, s)}
+#define AMX_S1(s) {AMX_Q16(AMX_P0, s), AMX_Q16(AMX_P1, s), AMX_Q16(AMX_P2, s)}
 #define AMX_S4(s) AMX_S1(s), AMX_S1(s + 1), AMX_S1(s + 2), AMX_S1(s + 3)
 #define AMX_S16(s) AMX_S4(s), AMX_S4(s + 4), AMX_S4(s + 8), AMX_S4(s + 12)
-static const int8_t amx_products[64][AMX_PLANES][16] __attribute__((aligned(64))) = {AMX_S16(0), AMX_S16(16), AMX_S16(32),
-                                                                                     AMX_S16(48)};
+static const uint8_t amx_products[64][AMX_PLANES + 1][16] __attribute__((aligned(64))) = {AMX_S16(0), AMX_S16(16), AMX_S16(32),
+                                                                                         AMX_S16(48)};
 
 /* What a panel holds in scratch; acc as [pack][row][token]. */
 struct amx_panel {
-    int8_t *w; /* [2][AMX_STEPS][AMX_PLANES] tiles of 16 rows x 64 columns */
-    int32_t *sums[2]; /* [AMX_SUMS][2][2] tiles each, stored and awaiting their float step */
-    float *d, *acc, *mins;
+    int8_t *w; /* [2][AMX_PLANES][AMX_STEPS] tiles of 16 rows x 64 columns */
+    int32_t *sums; /* [AMX_PLANES][2][2] tiles, stored and awaiting their float step */
+    float *d; /* [PANEL] */
+    uint64_t *mn; /* [PANEL] minima of the block at hand */
+    uint16_t *halves; /* [2][PANEL] its d, then its dmin */
+    float *acc;
+    float *mins; /* [sub-block][PANEL] */
 };
 
 VEC struct amx_panel amx_panel_at(void *scratch) {
     struct amx_panel p;
     p.w = scratch;
-    p.sums[0] = (int32_t *)(void *)(p.w + 2 * AMX_STEPS * AMX_PLANES * AMX_TILE);
-    p.sums[1] = p.sums[0] + 4 * AMX_SUMS * AMX_TILE / 4;
-    p.d = (float *)(void *)(p.sums[1] + 4 * AMX_SUMS * AMX_TILE / 4);
-    p.acc = p.d + PANEL;
+    p.sums = (int32_t *)(void *)(p.w + 2 * AMX_BLOCK);
+    p.d = (float *)(void *)(p.sums + AMX_PLANES * 4 * AMX_TILE / 4);
+    p.mn = (uint64_t *)(void *)(p.d + PANEL);
+    p.halves = (uint16_t *)(void *)(p.mn + PANEL);
+    p.acc = (float *)(void *)(p.halves + 2 * PANEL);
     p.mins = p.acc + (size_t)KERNELS_PASS * PANEL;
     return p;
 }
 
-/* ---- Unpacking one row of a block into its planes; at: the row in the first tile ---- */
+/* ---- Unpacking row r of a block into its planes; at: the row in the first tile ---- */
 
-VEC void amx_store(int8_t *at, int step, __m512i hi, __m512i lo) {
-    int8_t *p = at + step * AMX_PLANES * AMX_TILE;
-    _mm512_store_si512(p, hi);
-    _mm512_store_si512(p + AMX_TILE, lo);
-}
-
-VEC void amx_split(int8_t *at, const vs w[8]) {
-    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
-    const __m512i low = _mm512_set1_epi16(63);
-    for (int c = 0; c < 4; c++) {
-        __m512i hi = _mm512_packs_epi16(_mm512_srai_epi16(w[2 * c], 6), _mm512_srai_epi16(w[2 * c + 1], 6));
-        __m512i lo = _mm512_packs_epi16(_mm512_and_si512(w[2 * c], low), _mm512_and_si512(w[2 * c + 1], low));
-        amx_store(at, c, _mm512_permutexvar_epi64(order, hi), _mm512_permutexvar_epi64(order, lo));
-    }
-}
-
-VEC float amx_unpack_q4_k(const uint8_t *p, int8_t *at, float *mins) {
-    const struct block_q4_k *b = (const struct block_q4_k *)p;
-    uint64_t mn;
-    uint64_t sc = k_scale_bytes(b->scales, &mn);
-    __m256 m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)mn)));
-    _mm256_storeu_ps(mins, _mm256_mul_ps(m, _mm256_set1_ps(half_at(&b->dmin))));
-    for (int c = 0; c < 4; c++) {
-        const int8_t(*one)[16] = amx_products[sc >> 16 * c & 63];
-        const int8_t(*two)[16] = amx_products[sc >> (16 * c + 8) & 63];
-        __m512i q = vb_twice(b->qs + 32 * c, 0, -4, 15);
-        int8_t *to = at + c * AMX_PLANES * AMX_TILE;
+VEC void amx_unpack_q4_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
+    (void)b;
+    const struct block_q4_k *block = (const struct block_q4_k *)p;
+    uint64_t sc = k_scale_bytes(block->scales, &pn->mn[r]);
+    pn->halves[r] = block->d;
+    pn->halves[PANEL + r] = block->dmin;
+    for (int c = 0; c < AMX_STEPS; c++) {
+        const uint8_t(*one)[16] = amx_products[sc >> 16 * c & 63];
+        const uint8_t(*two)[16] = amx_products[sc >> (16 * c + 8) & 63];
+        __m512i q = vb_twice(block->qs + 32 * c, 0, -4, 15);
         for (int i = 0; i < AMX_PLANES; i++) {
             __m512i t = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)one[i]));
             t = _mm512_mask_broadcast_i32x4(t, 0xFF00, _mm_load_si128((const __m128i *)two[i]));
-            _mm512_store_si512(to + i * AMX_TILE, _mm512_shuffle_epi8(t, q));
+            _mm512_store_si512(at + (i * AMX_STEPS + c) * AMX_TILE, _mm512_shuffle_epi8(t, q));
         }
     }
-    return half_at(&b->d);
 }
 
-VEC float amx_unpack_q5_k(const uint8_t *p, int8_t *at, float *mins) {
+/* What unpacking left of a Q4_K block's heads, for all rows at once. */
+VEC void amx_heads_q4_k(const struct amx_panel *pn, uint32_t b) {
+    for (uint32_t r = 0; r < PANEL; r += 16) {
+        vf_store(pn->d + r, vf_load_f16(pn->halves + r));
+        vf dmin = vf_load_f16(pn->halves + PANEL + r);
+        __m512i lo = _mm512_loadu_si512(pn->mn + r);
+        __m512i hi = _mm512_loadu_si512(pn->mn + r + 8);
+        for (uint32_t j = 0; j < 8; j++) {
+            __m512i m = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(lo)), _mm512_cvtepi64_epi32(hi), 1);
+            m = _mm512_and_si512(m, _mm512_set1_epi32(255));
+            vf_store(pn->mins + (size_t)(8 * b + j) * PANEL + r, vf_mul(vi_to_f(m), dmin));
+            lo = _mm512_srli_epi64(lo, 8);
+            hi = _mm512_srli_epi64(hi, 8);
+        }
+    }
+}
+
+/* Weights below 4160 in magnitude: digits of at most 63 and 33. */
+VEC void amx_split(int8_t *at, const vs w[8]) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    const __m512i base = _mm512_set1_epi16(AMX_BASE);
+    const __m512i inverse = _mm512_set1_epi16(32768 / AMX_BASE);
+    for (int c = 0; c < AMX_STEPS; c++) {
+        __m512i hi[2];
+        __m512i lo[2];
+        for (int i = 0; i < 2; i++) {
+            hi[i] = _mm512_mulhrs_epi16(w[2 * c + i], inverse);
+            lo[i] = _mm512_sub_epi16(w[2 * c + i], _mm512_mullo_epi16(hi[i], base));
+        }
+        __m512i h = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(hi[0], hi[1]));
+        __m512i l = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(lo[0], lo[1]));
+        _mm512_store_si512(at + c * AMX_TILE, h);
+        _mm512_store_si512(at + (AMX_STEPS + c) * AMX_TILE, _mm512_add_epi8(h, l));
+        _mm512_store_si512(at + (2 * AMX_STEPS + c) * AMX_TILE, l);
+    }
+}
+
+VEC void amx_unpack_q5_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
     vs w[8];
-    float d = unpack_q5_k(p, w, mins);
+    float mins[8];
+    pn->d[r] = unpack_q5_k(p, w, mins);
     amx_split(at, w);
-    return d;
+    for (uint32_t j = 0; j < 8; j++) {
+        pn->mins[(size_t)(8 * b + j) * PANEL + r] = mins[j];
+    }
 }
 
-VEC float amx_unpack_q6_k(const uint8_t *p, int8_t *at, float *mins) {
+VEC void amx_unpack_q6_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
+    (void)b;
     vs w[8];
-    float d = unpack_q6_k(p, w, mins);
+    pn->d[r] = unpack_q6_k(p, w, NULL);
     amx_split(at, w);
-    return d;
 }
 
-typedef float (*amx_unpack_fn)(const uint8_t *block, int8_t *at, float *mins);
+VEC void amx_no_heads(const struct amx_panel *pn, uint32_t b) {
+    (void)pn;
+    (void)b;
+}
+#define amx_heads_q5_k amx_no_heads
+#define amx_heads_q6_k amx_no_heads
+
+typedef void (*amx_unpack_fn)(const struct amx_panel *pn, const uint8_t *block, uint32_t r, int8_t *at, uint32_t b);
+typedef void (*amx_heads_fn)(const struct amx_panel *pn, uint32_t b);
 
 /* ---- Tiles ---- */
 
-/* Stored sums of 32 rows x 2 packs, [AMX_SUMS][row half][pack] tiles (high, low, mixed), and where their float step goes. */
+/* Where the float step of the stored sums of 32 rows x 2 packs goes. */
 struct amx_done {
-    const int32_t *sums;
     const float *scale[2];
     float *acc[2];
 };
 
 /* The float step of rows [row0, row1) of 32 and one pack: acc += sum * (d * scale). */
-VEC void amx_fold(const struct amx_done *x, const float *d, int pack, int row0, int row1) {
-    const int32_t *tile = x->sums + (2 * (row0 / 16) + pack) * (AMX_TILE / 4);
+VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d, int pack, int row0, int row1, const bool merged) {
+    const int32_t *tile = sums + (2 * (row0 / 16) + pack) * (AMX_TILE / 4);
     vf scale = vf_load(x->scale[pack]);
     float *acc = x->acc[pack];
     for (int r = row0; r < row1; r++) {
         const int32_t *row = tile + r % 16 * 16;
-        __m512i hh = _mm512_load_si512(row);
-        __m512i ll = _mm512_load_si512(row + AMX_TILE);
-        __m512i cross = _mm512_load_si512(row + 2 * AMX_TILE);
-        __m512i all = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(hh, 12), _mm512_slli_epi32(cross, 6)), ll);
+        __m512i high = _mm512_load_si512(row); /* merged: 64 wh ah + k; else 4 wh ah, k in a plane of its own */
+        __m512i low = _mm512_load_si512(row + 4 * AMX_TILE / 4);
+        if (!merged) {
+            high = _mm512_add_epi32(_mm512_slli_epi32(high, 4), low);
+            low = _mm512_load_si512(row + 8 * AMX_TILE / 4);
+        }
+        __m512i all = _mm512_add_epi32(_mm512_slli_epi32(_mm512_sub_epi32(high, low), 6), high);
         vf p = vf_mul(vi_to_f(all), vf_mul(vf_set1(d[r]), scale));
         vf_store(acc + 16 * r, vf_add(vf_load(acc + 16 * r), p));
     }
 }
 
-/* tmm0-3 += one plane of the panel x one plane of N packs; FOLD stands after each of the four steps. */
-#define AMX_PLANE(pw, px, FOLD)                                                                                        \
-    for (int s = 0; s < AMX_STEPS; s++) {                                                                              \
-        _tile_loadd(4, w + (s * AMX_PLANES + (pw)) * AMX_TILE, 64);                                                    \
-        _tile_loadd(6, x0 + (s * AMX_PLANES + (px)) * AMX_TILE, 64);                                                   \
-        _tile_dpbssd(0, 4, 6);                                                                                         \
-        if (N == 2) {                                                                                                  \
-            _tile_loadd(7, x1 + (s * AMX_PLANES + (px)) * AMX_TILE, 64);                                               \
-            _tile_dpbssd(1, 4, 7);                                                                                     \
-        }                                                                                                              \
-        _tile_loadd(5, w + ((AMX_STEPS + s) * AMX_PLANES + (pw)) * AMX_TILE, 64);                                      \
-        _tile_dpbssd(2, 5, 6);                                                                                         \
-        if (N == 2) {                                                                                                  \
-            _tile_dpbssd(3, 5, 7);                                                                                     \
-        }                                                                                                              \
-        FOLD                                                                                                           \
-    }
 #define AMX_ZERO()                                                                                                     \
     _tile_zero(0);                                                                                                     \
     _tile_zero(1);                                                                                                     \
     _tile_zero(2);                                                                                                     \
     _tile_zero(3)
+#define AMX_DOT(c, a, b)                                                                                               \
+    if (merged) {                                                                                                      \
+        _tile_dpbusd(c, a, b);                                                                                         \
+    } else {                                                                                                           \
+        _tile_dpbssd(c, a, b);                                                                                         \
+    }
+/* tmm0-3 += step s of the panel x step s of N packs */
+#define AMX_STEP(s)                                                                                                    \
+    _tile_loadd(4, w + (s) * AMX_TILE, 64);                                                                            \
+    _tile_loadd(6, x0 + (s) * AMX_TILE, 64);                                                                           \
+    if (N == 2) {                                                                                                      \
+        _tile_loadd(7, x1 + (s) * AMX_TILE, 64);                                                                       \
+    }                                                                                                                  \
+    _tile_loadd(5, w + AMX_BLOCK + (s) * AMX_TILE, 64);                                                                \
+    AMX_DOT(0, 4, 6)                                                                                                   \
+    if (N == 2) {                                                                                                      \
+        AMX_DOT(1, 4, 7)                                                                                               \
+    }                                                                                                                  \
+    AMX_DOT(2, 5, 6)                                                                                                   \
+    if (N == 2) {                                                                                                      \
+        AMX_DOT(3, 5, 7)                                                                                               \
+    }
 #define AMX_STORE(p)                                                                                                   \
     _tile_stored(0, sums + (p) * AMX_TILE, 64);                                                                        \
     _tile_stored(2, sums + (p) * AMX_TILE + 2 * (AMX_TILE / 4), 64);                                                   \
@@ -150,108 +197,118 @@ VEC void amx_fold(const struct amx_done *x, const float *d, int pack, int row0, 
         _tile_stored(3, sums + (p) * AMX_TILE + 3 * (AMX_TILE / 4), 64);                                               \
     }
 
-/* The panel's block against N packs; meanwhile the float step of the packs before, if any. */
+/* The panel's block against N packs. Meanwhile the float step of the packs before, if any: it is through with `sums` when the first
+ * accumulators are stored there. */
 VEC void amx_tiles(const int8_t *w, const uint8_t *x0, const uint8_t *x1, int32_t *sums, const struct amx_done *last,
-                   const float *d, const int N) {
+                   const float *d, const int N, const bool merged) {
+    enum { S = AMX_STEPS };
     __asm__ volatile("" ::: "memory"); /* tile loads and stores are memory accesses that the compiler does not know of */
     AMX_ZERO();
-    AMX_PLANE(0, 0, if (last) amx_fold(last, d, s / 2, s % 2 * 16, s % 2 * 16 + 16);)
-    AMX_STORE(0);
+    if (merged) {
+        for (int s = 0; s < 2 * S; s++) {
+            AMX_STEP(s)
+            if (last) {
+                amx_fold(sums, last, d, s / 4, s % 4 * 8, s % 4 * 8 + 8, merged);
+            }
+        }
+        __asm__ volatile("" ::: "memory");
+        AMX_STORE(0)
+    } else {
+        for (int s = 0; s < S; s++) {
+            AMX_STEP(s)
+            if (last) {
+                amx_fold(sums, last, d, s / 2, s % 2 * 16, s % 2 * 16 + 16, merged);
+            }
+        }
+        __asm__ volatile("" ::: "memory");
+        AMX_STORE(0)
+        AMX_ZERO();
+        for (int s = S; s < 2 * S; s++) {
+            AMX_STEP(s)
+        }
+        AMX_STORE(1)
+    }
     AMX_ZERO();
-    AMX_PLANE(1, 1, )
-    AMX_STORE(1);
-    AMX_ZERO();
-    AMX_PLANE(0, 1, )
-    AMX_PLANE(1, 0, )
-    AMX_STORE(2);
+    for (int s = 2 * S; s < 3 * S; s++) {
+        AMX_STEP(s)
+    }
+    AMX_STORE(merged ? 1 : 2)
     __asm__ volatile("" ::: "memory");
 }
 
 /* The panel's block against all packs, two at a time. */
-KERNEL void amx_block(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
+VEC void amx_block(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b, const bool merged) {
     const size_t pack_bytes = kernels_pack_bytes(n_cols);
     const uint8_t *scales = packs + (size_t)AMX_PLANES * KERNELS_PACK * n_cols + 16 * sizeof(float) * b;
-    const uint8_t *columns = packs + (size_t)b * AMX_STEPS * AMX_PLANES * AMX_TILE;
+    const uint8_t *columns = packs + (size_t)b * AMX_BLOCK;
     struct amx_done last = {0};
     for (uint32_t g = 0; g < n_packs; g += 2) {
         const uint8_t *x = columns + g * pack_bytes;
-        struct amx_done done = {.sums = pn->sums[g / 2 & 1]};
+        struct amx_done done = {0};
         for (uint32_t p = 0; p < 2 && g + p < n_packs; p++) {
             done.scale[p] = (const float *)(const void *)(scales + (g + p) * pack_bytes);
             done.acc[p] = pn->acc + (size_t)(g + p) * PANEL * 16;
         }
         if (g + 1 < n_packs) {
-            amx_tiles(pn->w, x, x + pack_bytes, pn->sums[g / 2 & 1], g ? &last : NULL, pn->d, 2);
+            amx_tiles(pn->w, x, x + pack_bytes, pn->sums, g ? &last : NULL, pn->d, 2, merged);
         } else {
-            amx_tiles(pn->w, x, x, pn->sums[g / 2 & 1], g ? &last : NULL, pn->d, 1);
+            amx_tiles(pn->w, x, x, pn->sums, g ? &last : NULL, pn->d, 1, merged);
         }
         last = done;
     }
     for (int p = 0; p < 2 && last.acc[p]; p++) {
-        amx_fold(&last, pn->d, p, 0, 16);
-        amx_fold(&last, pn->d, p, 16, 32);
+        amx_fold(pn->sums, &last, pn->d, p, 0, 16, merged);
+        amx_fold(pn->sums, &last, pn->d, p, 16, 32, merged);
     }
 }
+KERNEL void amx_block_merged(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
+    amx_block(pn, packs, n_packs, n_cols, b, true);
+}
+KERNEL void amx_block_split(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
+    amx_block(pn, packs, n_packs, n_cols, b, false);
+}
 
-/* acc less the minima's part, for 4 rows and G packs: lanes of the written order are chains here, added in its tree (i + 8, i + 4,
+/* acc less the minima's part, for 16 rows and one pack: lanes of the written order are chains here, added in its tree (i + 8, i + 4,
  * i + 2, i + 1) as soon as both sides are there. */
-VEC void amx_minima(const float *mins, uint32_t stride, const float *const *sums, float *const *acc, const int G) {
+KERNEL void amx_minima(const float *mins, uint32_t stride, const float *sums, float *acc) {
     static const uint8_t order[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
-    vf wait[4][2][4];
+    enum { R = 16 };
+    vf wait[4][R];
     for (uint32_t i = 0; i < 16; i++) {
-        vf part[2][4];
-        for (int g = 0; g < G; g++) {
-            for (int r = 0; r < 4; r++) {
-                part[g][r] = vf_zero();
-            }
+        vf part[R];
+        for (int r = 0; r < R; r++) {
+            part[r] = vf_zero();
         }
         for (uint32_t s = order[i]; s < stride; s += 16) {
-            vf x[2];
-            for (int g = 0; g < G; g++) {
-                x[g] = vf_load(sums[g] + 16 * (size_t)s);
-            }
-            for (int r = 0; r < 4; r++) {
-                vf m = vf_set1(mins[(size_t)r * stride + s]);
-                for (int g = 0; g < G; g++) {
-                    part[g][r] = vf_fma(m, x[g], part[g][r]);
-                }
+            vf x = vf_load(sums + 16 * (size_t)s);
+            for (int r = 0; r < R; r++) {
+                part[r] = vf_fma(vf_set1(mins[(size_t)s * PANEL + (uint32_t)r]), x, part[r]);
             }
         }
         int level = 0;
         for (; i >> level & 1; level++) {
-            for (int g = 0; g < G; g++) {
-                for (int r = 0; r < 4; r++) {
-                    part[g][r] = vf_add(wait[level][g][r], part[g][r]);
-                }
+            for (int r = 0; r < R; r++) {
+                part[r] = vf_add(wait[level][r], part[r]);
             }
         }
-        for (int g = 0; g < G; g++) {
-            for (int r = 0; r < 4; r++) {
-                if (level < 4) {
-                    wait[level][g][r] = part[g][r];
-                } else {
-                    vf_store(acc[g] + 16 * r, vf_sub(vf_load(acc[g] + 16 * r), part[g][r]));
-                }
+        for (int r = 0; r < R; r++) {
+            if (level < 4) {
+                wait[level][r] = part[r];
+            } else {
+                vf_store(acc + 16 * r, vf_sub(vf_load(acc + 16 * r), part[r]));
             }
         }
     }
 }
 
 /* acc of the panel less the minima's part, for all packs. */
-KERNEL void amx_all_minima(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t rows) {
+VEC void amx_all_minima(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t rows) {
     const size_t pack_bytes = kernels_pack_bytes(n_cols);
-    const uint32_t stride = acts_sums_stride(n_cols);
     const uint8_t *first = packs + KERNELS_PACK * (AMX_PLANES * (size_t)n_cols + n_cols / QK * sizeof(float));
-    for (uint32_t g = 0; g < n_packs; g += 2) {
-        for (uint32_t r = 0; r < rows; r += 4) {
-            const float *sums[2] = {(const float *)(const void *)(first + g * pack_bytes),
-                                    (const float *)(const void *)(first + (g + 1) * pack_bytes)};
-            float *acc[2] = {pn->acc + ((size_t)g * PANEL + r) * 16, pn->acc + ((size_t)(g + 1) * PANEL + r) * 16};
-            if (g + 1 < n_packs) {
-                amx_minima(pn->mins + (size_t)r * stride, stride, sums, acc, 2);
-            } else {
-                amx_minima(pn->mins + (size_t)r * stride, stride, sums, acc, 1);
-            }
+    for (uint32_t g = 0; g < n_packs; g++) {
+        for (uint32_t r = 0; r < rows; r += 16) {
+            amx_minima(pn->mins + r, acts_sums_stride(n_cols), (const float *)(const void *)(first + g * pack_bytes),
+                       pn->acc + ((size_t)g * PANEL + r) * 16);
         }
     }
 }
@@ -313,7 +370,7 @@ KERNEL void amx_put(const struct mm *m, const float *acc, uint32_t row, uint32_t
 
 /* Rows [row0, row1) against tokens [i0, i0 + n), n <= KERNELS_PASS. */
 VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, amx_unpack_fn unpack,
-                  const size_t block_bytes, const bool has_mins) {
+                  amx_heads_fn heads, const size_t block_bytes, const bool has_mins, const bool merged) {
     struct amx_panel pn = amx_panel_at(scratch);
     const uint32_t n_blocks = m->n_cols / QK;
     const uint32_t stride = acts_sums_stride(m->n_cols);
@@ -321,22 +378,22 @@ VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratc
     const size_t pack_bytes = kernels_pack_bytes(m->n_cols);
     const uint8_t *packs = m->packs + i0 / 16 * pack_bytes;
     tiles_configure();
+    if (has_mins) { /* sub-blocks that pad the row to 16 */
+        memset(pn.mins + (size_t)8 * n_blocks * PANEL, 0, (size_t)(stride - 8 * n_blocks) * PANEL * sizeof(float));
+    }
     for (uint32_t row = row0; row < row1; row += PANEL) {
         uint32_t rows = row1 - row < PANEL ? row1 - row : PANEL;
         memset(pn.acc, 0, (size_t)n_packs * 16 * PANEL * sizeof(float));
-        for (uint32_t r = 0; r < rows; r++) {
-            memset(pn.mins + (size_t)r * stride + 8 * n_blocks, 0, (stride - 8 * n_blocks) * sizeof(float));
-        }
         for (uint32_t b = 0; b < n_blocks; b++) {
             for (uint32_t r = 0; r < rows; r++) {
                 const uint8_t *p = m->w + (row + r) * m->row_bytes + b * block_bytes;
                 for (uint32_t c = 0; c < block_bytes; c += 64) {
                     VEC_PREFETCH(p + PANEL * m->row_bytes + c);
                 }
-                int8_t *at = pn.w + (size_t)(r / 16) * AMX_STEPS * AMX_PLANES * AMX_TILE + r % 16 * 64;
-                pn.d[r] = unpack(p, at, pn.mins + (size_t)r * stride + 8 * b);
+                unpack(&pn, p, r, pn.w + (size_t)(r / 16) * AMX_BLOCK + r % 16 * 64, b);
             }
-            amx_block(&pn, packs, n_packs, m->n_cols, b);
+            heads(&pn, b);
+            (merged ? amx_block_merged : amx_block_split)(&pn, packs, n_packs, m->n_cols, b);
         }
         if (has_mins) {
             amx_all_minima(&pn, packs, n_packs, m->n_cols, rows);
@@ -350,6 +407,23 @@ VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratc
 
 /* ---- Packs ---- */
 
+/* The planes of 64 columns of a token: 4 ah, ah + al, al. */
+VEC void amx_pack_planes(const int16_t *q, __m512i planes[AMX_PLANES]) {
+    const __m512i order = _mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7);
+    __m512i hi[2];
+    __m512i lo[2];
+    for (int i = 0; i < 2; i++) {
+        __m512i a = _mm512_loadu_si512(q + 32 * i);
+        hi[i] = _mm512_mulhrs_epi16(a, _mm512_set1_epi16(32768 / AMX_BASE));
+        lo[i] = _mm512_sub_epi16(a, _mm512_mullo_epi16(hi[i], _mm512_set1_epi16(AMX_BASE)));
+        hi[i] = _mm512_slli_epi16(hi[i], 2);
+    }
+    planes[0] = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(hi[0], hi[1]));
+    planes[2] = _mm512_permutexvar_epi64(order, _mm512_packs_epi16(lo[0], lo[1]));
+    __m512i h = _mm512_packs_epi16(_mm512_srai_epi16(hi[0], 2), _mm512_srai_epi16(hi[1], 2));
+    planes[1] = _mm512_add_epi8(_mm512_permutexvar_epi64(order, h), planes[2]);
+}
+
 static void amx_pack(const struct acts *x, const uint32_t *src, uint32_t first, uint32_t n, uint8_t *pack) {
     const uint32_t n_cols = x->n_cols;
     const uint32_t n_blocks = n_cols / QK;
@@ -358,21 +432,26 @@ static void amx_pack(const struct acts *x, const uint32_t *src, uint32_t first, 
     for (uint32_t t = 0; t < n; t++) {
         at[t] = src ? src[t] : first + t;
     }
-    for (uint32_t c = 0; c < n_cols; c += 64, pack += AMX_PLANES * AMX_TILE) {
-        __m512i hi[16];
-        __m512i lo[16];
+    for (uint32_t c = 0; c < n_cols; c += 64) {
+        uint8_t *to = pack + (size_t)c / QK * AMX_BLOCK + (size_t)c % QK / 64 * AMX_TILE;
+        __m512i planes[AMX_PLANES][16];
         for (uint32_t t = 0; t < 16; t++) {
-            hi[t] = t < n ? _mm512_loadu_si512(x->hi + at[t] * n_cols + c) : _mm512_setzero_si512();
-            lo[t] = t < n ? _mm512_loadu_si512(x->lo + at[t] * n_cols + c) : _mm512_setzero_si512();
+            __m512i one[AMX_PLANES] = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+            if (t < n) {
+                amx_pack_planes(x->q + at[t] * n_cols + c, one);
+            }
+            for (int p = 0; p < AMX_PLANES; p++) {
+                planes[p][t] = one[p];
+            }
         }
-        amx_transpose(hi);
-        amx_transpose(lo);
-        for (int i = 0; i < 16; i++) {
-            _mm512_store_si512(pack + 64 * i, hi[i]);
-            _mm512_store_si512(pack + AMX_TILE + 64 * i, lo[i]);
+        for (int p = 0; p < AMX_PLANES; p++) {
+            amx_transpose(planes[p]);
+            for (int i = 0; i < 16; i++) {
+                _mm512_store_si512(to + p * AMX_STEPS * AMX_TILE + 64 * i, planes[p][i]);
+            }
         }
     }
-    float *scales = (float *)(void *)pack;
+    float *scales = (float *)(void *)(pack + (size_t)AMX_PLANES * KERNELS_PACK * n_cols);
     float *sums = scales + 16 * (size_t)n_blocks;
     for (uint32_t t = 0; t < 16; t++) {
         for (uint32_t b = 0; b < n_blocks; b++) {
