@@ -143,18 +143,19 @@ struct amx_done {
     float *acc[2];
 };
 
-/* The float step of rows [row0, row1) of 32 and one pack: acc += sum * (d * scale). */
-VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d, int pack, int row0, int row1, const bool merged) {
-    const int32_t *tile = sums + (2 * (row0 / 16) + pack) * (AMX_TILE / 4);
+/* The float step of n rows from `row` on, within 16, of one pack: acc += sum * (d * scale). */
+VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d, uint32_t pack, uint32_t row, const int n,
+                  const bool merged) {
+    const int32_t *from = sums + (2 * (row / 16) + pack) * (AMX_TILE / 4) + row % 16 * 16;
     vf scale = vf_load(x->scale[pack]);
-    float *acc = x->acc[pack];
-    for (int r = row0; r < row1; r++) {
-        const int32_t *row = tile + r % 16 * 16;
-        __m512i high = _mm512_load_si512(row); /* merged: 64 wh ah + k; else 4 wh ah, k in a plane of its own */
-        __m512i low = _mm512_load_si512(row + 4 * AMX_TILE / 4);
+    float *acc = x->acc[pack] + 16 * row;
+    d += row;
+    for (int r = 0; r < n; r++) {
+        __m512i high = _mm512_load_si512(from + 16 * r); /* merged: 64 wh ah + k; else 4 wh ah, and k beside it */
+        __m512i low = _mm512_load_si512(from + 16 * r + AMX_TILE);
         if (!merged) {
             high = _mm512_add_epi32(_mm512_slli_epi32(high, 4), low);
-            low = _mm512_load_si512(row + 8 * AMX_TILE / 4);
+            low = _mm512_load_si512(from + 16 * r + 2 * AMX_TILE);
         }
         __m512i all = _mm512_add_epi32(_mm512_slli_epi32(_mm512_sub_epi32(high, low), 6), high);
         vf p = vf_mul(vi_to_f(all), vf_mul(vf_set1(d[r]), scale));
@@ -173,14 +174,15 @@ VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d,
     } else {                                                                                                           \
         _tile_dpbssd(c, a, b);                                                                                         \
     }
-/* tmm0-3 += step s of the panel x step s of N packs */
-#define AMX_STEP(s)                                                                                                    \
-    _tile_loadd(4, w + (s) * AMX_TILE, 64);                                                                            \
-    _tile_loadd(6, x0 + (s) * AMX_TILE, 64);                                                                           \
+/* tmm0-3 += a step of the panel x a step of N packs; the pointers move on to the next. Loops stay rolled so that tiles are addressed
+ * by three registers. */
+#define AMX_STEP()                                                                                                     \
+    _tile_loadd(4, w, 64);                                                                                             \
+    _tile_loadd(6, x0, 64);                                                                                            \
     if (N == 2) {                                                                                                      \
-        _tile_loadd(7, x1 + (s) * AMX_TILE, 64);                                                                       \
+        _tile_loadd(7, x1, 64);                                                                                        \
     }                                                                                                                  \
-    _tile_loadd(5, w + AMX_BLOCK + (s) * AMX_TILE, 64);                                                                \
+    _tile_loadd(5, w + AMX_BLOCK, 64);                                                                                 \
     AMX_DOT(0, 4, 6)                                                                                                   \
     if (N == 2) {                                                                                                      \
         AMX_DOT(1, 4, 7)                                                                                               \
@@ -188,7 +190,10 @@ VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d,
     AMX_DOT(2, 5, 6)                                                                                                   \
     if (N == 2) {                                                                                                      \
         AMX_DOT(3, 5, 7)                                                                                               \
-    }
+    }                                                                                                                  \
+    w += AMX_TILE;                                                                                                     \
+    x0 += AMX_TILE;                                                                                                    \
+    x1 += AMX_TILE;
 #define AMX_STORE(p)                                                                                                   \
     _tile_stored(0, sums + (p) * AMX_TILE, 64);                                                                        \
     _tile_stored(2, sums + (p) * AMX_TILE + 2 * (AMX_TILE / 4), 64);                                                   \
@@ -201,36 +206,31 @@ VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d,
  * accumulators are stored there. */
 VEC void amx_tiles(const int8_t *w, const uint8_t *x0, const uint8_t *x1, int32_t *sums, const struct amx_done *last,
                    const float *d, const int N, const bool merged) {
-    enum { S = AMX_STEPS };
     __asm__ volatile("" ::: "memory"); /* tile loads and stores are memory accesses that the compiler does not know of */
     AMX_ZERO();
-    if (merged) {
-        for (int s = 0; s < 2 * S; s++) {
-            AMX_STEP(s)
-            if (last) {
-                amx_fold(sums, last, d, s / 4, s % 4 * 8, s % 4 * 8 + 8, merged);
-            }
+    const uint32_t first = merged ? 2 * AMX_STEPS : AMX_STEPS;
+    const uint32_t rows = 2 * PANEL / first;
+#pragma GCC unroll 1
+    for (uint32_t s = 0; s < first; s++) {
+        AMX_STEP()
+        if (last) {
+            amx_fold(sums, last, d, s * rows / PANEL, s * rows % PANEL, (int)rows, merged);
         }
-        __asm__ volatile("" ::: "memory");
-        AMX_STORE(0)
-    } else {
-        for (int s = 0; s < S; s++) {
-            AMX_STEP(s)
-            if (last) {
-                amx_fold(sums, last, d, s / 2, s % 2 * 16, s % 2 * 16 + 16, merged);
-            }
-        }
-        __asm__ volatile("" ::: "memory");
-        AMX_STORE(0)
+    }
+    __asm__ volatile("" ::: "memory");
+    AMX_STORE(0)
+    if (!merged) {
         AMX_ZERO();
-        for (int s = S; s < 2 * S; s++) {
-            AMX_STEP(s)
+#pragma GCC unroll 1
+        for (uint32_t s = 0; s < AMX_STEPS; s++) {
+            AMX_STEP()
         }
         AMX_STORE(1)
     }
     AMX_ZERO();
-    for (int s = 2 * S; s < 3 * S; s++) {
-        AMX_STEP(s)
+#pragma GCC unroll 1
+    for (uint32_t s = 0; s < AMX_STEPS; s++) {
+        AMX_STEP()
     }
     AMX_STORE(merged ? 1 : 2)
     __asm__ volatile("" ::: "memory");
@@ -256,9 +256,9 @@ VEC void amx_block(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_
         }
         last = done;
     }
-    for (int p = 0; p < 2 && last.acc[p]; p++) {
+    for (uint32_t p = 0; p < 2 && last.acc[p]; p++) {
         amx_fold(pn->sums, &last, pn->d, p, 0, 16, merged);
-        amx_fold(pn->sums, &last, pn->d, p, 16, 32, merged);
+        amx_fold(pn->sums, &last, pn->d, p, 16, 16, merged);
     }
 }
 KERNEL void amx_block_merged(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
