@@ -28,12 +28,13 @@ enum { AMX_TILE = 1024, AMX_PLANES = 3, AMX_STEPS = QK / 64, AMX_BLOCK = AMX_PLA
 static const uint8_t amx_products[64][AMX_PLANES + 1][16] __attribute__((aligned(64))) = {AMX_S16(0), AMX_S16(16), AMX_S16(32),
                                                                                          AMX_S16(48)};
 
-/* What a panel holds in scratch; acc as [pack][row][token]. */
+/* What a panel holds in scratch; acc as [pack][row][token]. Blocks alternate between two places, so that one is unpacked between the
+ * tile products of the one before. */
 struct amx_panel {
-    int8_t *w; /* [2][AMX_PLANES][AMX_STEPS] tiles of 16 rows x 64 columns */
+    int8_t *w[2]; /* [2][AMX_PLANES][AMX_STEPS] tiles of 16 rows x 64 columns */
+    float *d[2]; /* [PANEL] */
     int32_t *sums; /* [AMX_PLANES][2][2] tiles, stored and awaiting their float step */
-    float *d; /* [PANEL] */
-    uint64_t *mn; /* [PANEL] minima of the block at hand */
+    uint64_t *mn; /* [PANEL] minima of the block last unpacked */
     uint16_t *halves; /* [2][PANEL] its d, then its dmin */
     float *acc;
     float *mins; /* [sub-block][PANEL] */
@@ -41,10 +42,12 @@ struct amx_panel {
 
 VEC struct amx_panel amx_panel_at(void *scratch) {
     struct amx_panel p;
-    p.w = scratch;
-    p.sums = (int32_t *)(void *)(p.w + 2 * AMX_BLOCK);
-    p.d = (float *)(void *)(p.sums + AMX_PLANES * 4 * AMX_TILE / 4);
-    p.mn = (uint64_t *)(void *)(p.d + PANEL);
+    p.w[0] = scratch;
+    p.w[1] = p.w[0] + 2 * AMX_BLOCK;
+    p.sums = (int32_t *)(void *)(p.w[1] + 2 * AMX_BLOCK);
+    p.d[0] = (float *)(void *)(p.sums + AMX_PLANES * 4 * AMX_TILE / 4);
+    p.d[1] = p.d[0] + PANEL;
+    p.mn = (uint64_t *)(void *)(p.d[1] + PANEL);
     p.halves = (uint16_t *)(void *)(p.mn + PANEL);
     p.acc = (float *)(void *)(p.halves + 2 * PANEL);
     p.mins = p.acc + (size_t)KERNELS_PASS * PANEL;
@@ -53,8 +56,7 @@ VEC struct amx_panel amx_panel_at(void *scratch) {
 
 /* ---- Unpacking row r of a block into its planes; at: the row in the first tile ---- */
 
-VEC void amx_unpack_q4_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
-    (void)b;
+VEC void amx_unpack_q4_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at) {
     const struct block_q4_k *block = (const struct block_q4_k *)p;
     uint64_t sc = k_scale_bytes(block->scales, &pn->mn[r]);
     pn->halves[r] = block->d;
@@ -67,23 +69,6 @@ VEC void amx_unpack_q4_k(const struct amx_panel *pn, const uint8_t *p, uint32_t 
             __m512i t = _mm512_broadcast_i32x4(_mm_load_si128((const __m128i *)one[i]));
             t = _mm512_mask_broadcast_i32x4(t, 0xFF00, _mm_load_si128((const __m128i *)two[i]));
             _mm512_store_si512(at + (i * AMX_STEPS + c) * AMX_TILE, _mm512_shuffle_epi8(t, q));
-        }
-    }
-}
-
-/* What unpacking left of a Q4_K block's heads, for all rows at once. */
-VEC void amx_heads_q4_k(const struct amx_panel *pn, uint32_t b) {
-    for (uint32_t r = 0; r < PANEL; r += 16) {
-        vf_store(pn->d + r, vf_load_f16(pn->halves + r));
-        vf dmin = vf_load_f16(pn->halves + PANEL + r);
-        __m512i lo = _mm512_loadu_si512(pn->mn + r);
-        __m512i hi = _mm512_loadu_si512(pn->mn + r + 8);
-        for (uint32_t j = 0; j < 8; j++) {
-            __m512i m = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(lo)), _mm512_cvtepi64_epi32(hi), 1);
-            m = _mm512_and_si512(m, _mm512_set1_epi32(255));
-            vf_store(pn->mins + (size_t)(8 * b + j) * PANEL + r, vf_mul(vi_to_f(m), dmin));
-            lo = _mm512_srli_epi64(lo, 8);
-            hi = _mm512_srli_epi64(hi, 8);
         }
     }
 }
@@ -108,48 +93,81 @@ VEC void amx_split(int8_t *at, const vs w[8]) {
     }
 }
 
-VEC void amx_unpack_q5_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
+VEC void amx_unpack_q5_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at) {
+    const struct block_q5_k *block = (const struct block_q5_k *)p;
     vs w[8];
     float mins[8];
-    pn->d[r] = unpack_q5_k(p, w, mins);
+    k_scale_bytes(block->scales, &pn->mn[r]);
+    pn->halves[r] = block->d;
+    pn->halves[PANEL + r] = block->dmin;
+    unpack_q5_k(p, w, mins);
     amx_split(at, w);
-    for (uint32_t j = 0; j < 8; j++) {
-        pn->mins[(size_t)(8 * b + j) * PANEL + r] = mins[j];
+}
+
+VEC void amx_unpack_q6_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at) {
+    vs w[8];
+    unpack_q6_k(p, w, NULL);
+    memcpy(&pn->halves[r], &((const struct block_q6_k *)p)->d, 2);
+    amx_split(at, w);
+}
+
+typedef void (*amx_unpack_fn)(const struct amx_panel *pn, const uint8_t *block, uint32_t r, int8_t *at);
+
+/* What unpacking left of a block's heads, for all rows at once: b of the row, d for place k. */
+VEC void amx_heads(const struct amx_panel *pn, uint32_t b, uint32_t k, const bool has_mins) {
+    for (uint32_t r = 0; r < PANEL; r += 16) {
+        vf_store(pn->d[k] + r, vf_load_f16(pn->halves + r));
+        if (has_mins) {
+            vf dmin = vf_load_f16(pn->halves + PANEL + r);
+            __m512i lo = _mm512_loadu_si512(pn->mn + r);
+            __m512i hi = _mm512_loadu_si512(pn->mn + r + 8);
+            for (uint32_t j = 0; j < 8; j++) {
+                __m512i m = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(lo)), _mm512_cvtepi64_epi32(hi), 1);
+                m = _mm512_and_si512(m, _mm512_set1_epi32(255));
+                vf_store(pn->mins + (size_t)(8 * b + j) * PANEL + r, vf_mul(vi_to_f(m), dmin));
+                lo = _mm512_srli_epi64(lo, 8);
+                hi = _mm512_srli_epi64(hi, 8);
+            }
+        }
     }
 }
 
-VEC void amx_unpack_q6_k(const struct amx_panel *pn, const uint8_t *p, uint32_t r, int8_t *at, uint32_t b) {
-    (void)b;
-    vs w[8];
-    pn->d[r] = unpack_q6_k(p, w, NULL);
-    amx_split(at, w);
-}
+/* Unpacking of a block, a share at a time. */
+struct amx_next {
+    const uint8_t *block; /* of the first row */
+    size_t row_bytes, block_bytes;
+    int8_t *w;
+    uint32_t rows, r; /* r are done */
+    uint32_t due, pace; /* rows that should be, in 1/65536, and how many more after a step */
+};
 
-VEC void amx_no_heads(const struct amx_panel *pn, uint32_t b) {
-    (void)pn;
-    (void)b;
+VEC void amx_unpack_to(const struct amx_panel *pn, struct amx_next *next, uint32_t want, amx_unpack_fn unpack) {
+    uint32_t r = next->r;
+    for (; r < want && r < next->rows; r++) {
+        const uint8_t *p = next->block + r * next->row_bytes;
+        for (uint32_t c = 0; c < next->block_bytes; c += 64) {
+            VEC_PREFETCH(p + PANEL * next->row_bytes + c);
+        }
+        unpack(pn, p, r, next->w + (size_t)(r / 16) * AMX_BLOCK + r % 16 * 64);
+    }
+    next->r = r;
 }
-#define amx_heads_q5_k amx_no_heads
-#define amx_heads_q6_k amx_no_heads
-
-typedef void (*amx_unpack_fn)(const struct amx_panel *pn, const uint8_t *block, uint32_t r, int8_t *at, uint32_t b);
-typedef void (*amx_heads_fn)(const struct amx_panel *pn, uint32_t b);
 
 /* ---- Tiles ---- */
 
-/* Where the float step of the stored sums of 32 rows x 2 packs goes. */
+/* Where the float step of the stored sums of 32 rows x 2 packs goes; d NULL: there is none. */
 struct amx_done {
+    const float *d;
     const float *scale[2];
-    float *acc[2];
+    float *acc[2]; /* the second NULL: one pack */
 };
 
 /* The float step of n rows from `row` on, within 16, of one pack: acc += sum * (d * scale). */
-VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d, uint32_t pack, uint32_t row, const int n,
-                  const bool merged) {
+VEC void amx_fold(const int32_t *sums, const struct amx_done *x, uint32_t pack, uint32_t row, const int n, const bool merged) {
     const int32_t *from = sums + (2 * (row / 16) + pack) * (AMX_TILE / 4) + row % 16 * 16;
     vf scale = vf_load(x->scale[pack]);
     float *acc = x->acc[pack] + 16 * row;
-    d += row;
+    const float *d = x->d + row;
     for (int r = 0; r < n; r++) {
         __m512i high = _mm512_load_si512(from + 16 * r); /* merged: 64 wh ah + k; else 4 wh ah, and k beside it */
         __m512i low = _mm512_load_si512(from + 16 * r + AMX_TILE);
@@ -202,70 +220,64 @@ VEC void amx_fold(const int32_t *sums, const struct amx_done *x, const float *d,
         _tile_stored(3, sums + (p) * AMX_TILE + 3 * (AMX_TILE / 4), 64);                                               \
     }
 
-/* The panel's block against N packs. Meanwhile the float step of the packs before, if any: it is through with `sums` when the first
- * accumulators are stored there. */
-VEC void amx_tiles(const int8_t *w, const uint8_t *x0, const uint8_t *x1, int32_t *sums, const struct amx_done *last,
-                   const float *d, const int N, const bool merged) {
-    __asm__ volatile("" ::: "memory"); /* tile loads and stores are memory accesses that the compiler does not know of */
-    AMX_ZERO();
+/* A block at w against N packs. Between the products: the float step of the packs before, if any, which is through with `sums` when
+ * the first accumulators are stored there, and a share of unpacking the next block. */
+VEC void amx_tiles(const struct amx_panel *pn, const int8_t *w, const uint8_t *x0, const uint8_t *x1, const struct amx_done *last,
+                   struct amx_next *next, const int N, amx_unpack_fn unpack, const bool merged) {
+    int32_t *sums = pn->sums;
     const uint32_t first = merged ? 2 * AMX_STEPS : AMX_STEPS;
     const uint32_t rows = 2 * PANEL / first;
+    __asm__ volatile("" ::: "memory"); /* tile loads and stores are memory accesses that the compiler does not know of */
+    AMX_ZERO();
 #pragma GCC unroll 1
     for (uint32_t s = 0; s < first; s++) {
         AMX_STEP()
-        if (last) {
-            amx_fold(sums, last, d, s * rows / PANEL, s * rows % PANEL, (int)rows, merged);
+        uint32_t pack = s * rows / PANEL;
+        if (last->d && last->acc[pack]) {
+            amx_fold(sums, last, pack, s * rows % PANEL, (int)rows, merged);
         }
+        next->due += next->pace;
+        amx_unpack_to(pn, next, next->due >> 16, unpack);
     }
     __asm__ volatile("" ::: "memory");
     AMX_STORE(0)
-    if (!merged) {
-        AMX_ZERO();
-#pragma GCC unroll 1
-        for (uint32_t s = 0; s < AMX_STEPS; s++) {
-            AMX_STEP()
-        }
-        AMX_STORE(1)
-    }
     AMX_ZERO();
 #pragma GCC unroll 1
-    for (uint32_t s = 0; s < AMX_STEPS; s++) {
+    for (uint32_t s = first; s < AMX_PLANES * AMX_STEPS; s++) {
+        if (!merged && s == 2 * AMX_STEPS) {
+            AMX_STORE(1)
+            AMX_ZERO();
+        }
         AMX_STEP()
+        next->due += next->pace;
+        amx_unpack_to(pn, next, next->due >> 16, unpack);
     }
     AMX_STORE(merged ? 1 : 2)
     __asm__ volatile("" ::: "memory");
 }
 
-/* The panel's block against all packs, two at a time. */
-VEC void amx_block(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b, const bool merged) {
+/* Block b, at place k, against all packs, two at a time; then the next block is unpacked. `last` is left for the next call. */
+VEC void amx_block(const struct amx_panel *pn, uint32_t k, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b,
+                   struct amx_done *last, struct amx_next *next, amx_unpack_fn unpack, const bool merged) {
     const size_t pack_bytes = kernels_pack_bytes(n_cols);
     const uint8_t *scales = packs + (size_t)AMX_PLANES * KERNELS_PACK * n_cols + 16 * sizeof(float) * b;
     const uint8_t *columns = packs + (size_t)b * AMX_BLOCK;
-    struct amx_done last = {0};
+    next->pace = (next->rows << 16) / (AMX_PLANES * AMX_STEPS * ((n_packs + 1) / 2)) + 1;
     for (uint32_t g = 0; g < n_packs; g += 2) {
         const uint8_t *x = columns + g * pack_bytes;
-        struct amx_done done = {0};
+        struct amx_done done = {.d = pn->d[k]};
         for (uint32_t p = 0; p < 2 && g + p < n_packs; p++) {
             done.scale[p] = (const float *)(const void *)(scales + (g + p) * pack_bytes);
             done.acc[p] = pn->acc + (size_t)(g + p) * PANEL * 16;
         }
         if (g + 1 < n_packs) {
-            amx_tiles(pn->w, x, x + pack_bytes, pn->sums, g ? &last : NULL, pn->d, 2, merged);
+            amx_tiles(pn, pn->w[k], x, x + pack_bytes, last, next, 2, unpack, merged);
         } else {
-            amx_tiles(pn->w, x, x, pn->sums, g ? &last : NULL, pn->d, 1, merged);
+            amx_tiles(pn, pn->w[k], x, x, last, next, 1, unpack, merged);
         }
-        last = done;
+        *last = done;
     }
-    for (uint32_t p = 0; p < 2 && last.acc[p]; p++) {
-        amx_fold(pn->sums, &last, pn->d, p, 0, 16, merged);
-        amx_fold(pn->sums, &last, pn->d, p, 16, 16, merged);
-    }
-}
-KERNEL void amx_block_merged(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
-    amx_block(pn, packs, n_packs, n_cols, b, true);
-}
-KERNEL void amx_block_split(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b) {
-    amx_block(pn, packs, n_packs, n_cols, b, false);
+    amx_unpack_to(pn, next, next->rows, unpack);
 }
 
 /* acc less the minima's part, for 16 rows and one pack: lanes of the written order are chains here, added in its tree (i + 8, i + 4,
@@ -370,7 +382,7 @@ KERNEL void amx_put(const struct mm *m, const float *acc, uint32_t row, uint32_t
 
 /* Rows [row0, row1) against tokens [i0, i0 + n), n <= KERNELS_PASS. */
 VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, amx_unpack_fn unpack,
-                  amx_heads_fn heads, const size_t block_bytes, const bool has_mins, const bool merged) {
+                  const size_t block_bytes, const bool has_mins, const bool merged) {
     struct amx_panel pn = amx_panel_at(scratch);
     const uint32_t n_blocks = m->n_cols / QK;
     const uint32_t stride = acts_sums_stride(m->n_cols);
@@ -381,19 +393,26 @@ VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratc
     if (has_mins) { /* sub-blocks that pad the row to 16 */
         memset(pn.mins + (size_t)8 * n_blocks * PANEL, 0, (size_t)(stride - 8 * n_blocks) * PANEL * sizeof(float));
     }
+    struct amx_next next = {.row_bytes = m->row_bytes, .block_bytes = block_bytes, .w = pn.w[0], .block = m->w + row0 * m->row_bytes};
+    next.rows = row1 - row0 < PANEL ? row1 - row0 : PANEL;
+    amx_unpack_to(&pn, &next, next.rows, unpack);
+    uint32_t k = 0;
     for (uint32_t row = row0; row < row1; row += PANEL) {
         uint32_t rows = row1 - row < PANEL ? row1 - row : PANEL;
+        struct amx_done last = {.d = NULL};
         memset(pn.acc, 0, (size_t)n_packs * 16 * PANEL * sizeof(float));
-        for (uint32_t b = 0; b < n_blocks; b++) {
-            for (uint32_t r = 0; r < rows; r++) {
-                const uint8_t *p = m->w + (row + r) * m->row_bytes + b * block_bytes;
-                for (uint32_t c = 0; c < block_bytes; c += 64) {
-                    VEC_PREFETCH(p + PANEL * m->row_bytes + c);
-                }
-                unpack(&pn, p, r, pn.w + (size_t)(r / 16) * AMX_BLOCK + r % 16 * 64, b);
-            }
-            heads(&pn, b);
-            (merged ? amx_block_merged : amx_block_split)(&pn, packs, n_packs, m->n_cols, b);
+        for (uint32_t b = 0; b < n_blocks; b++, k ^= 1) {
+            amx_heads(&pn, b, k, has_mins);
+            uint32_t then = b + 1 < n_blocks ? row : row + PANEL;
+            next.block = m->w + then * m->row_bytes + (b + 1 < n_blocks ? b + 1 : 0) * block_bytes;
+            next.w = pn.w[k ^ 1];
+            next.rows = then >= row1 ? 0 : row1 - then < PANEL ? row1 - then : PANEL;
+            next.r = next.due = 0;
+            amx_block(&pn, k, packs, n_packs, m->n_cols, b, &last, &next, unpack, merged);
+        }
+        for (uint32_t p = 0; p < 2 && last.acc[p]; p++) {
+            amx_fold(pn.sums, &last, p, 0, 16, merged);
+            amx_fold(pn.sums, &last, p, 16, 16, merged);
         }
         if (has_mins) {
             amx_all_minima(&pn, packs, n_packs, m->n_cols, rows);
