@@ -36,11 +36,12 @@ struct amx_panel {
     int32_t *sums; /* [AMX_PLANES][2][2] tiles, stored and awaiting their float step */
     uint64_t *mn; /* [PANEL] minima of the block last unpacked */
     uint16_t *halves; /* [2][PANEL] its d, then its dmin */
-    float *acc;
-    float *mins; /* [sub-block][PANEL] */
+    float *acc[2]; /* of panels in turn, and so are */
+    float *mins[2]; /* [sub-block][PANEL] */
+    float *wait; /* [4][16][16]: see amx_minima */
 };
 
-VEC struct amx_panel amx_panel_at(void *scratch) {
+VEC struct amx_panel amx_panel_at(void *scratch, uint32_t stride) {
     struct amx_panel p;
     p.w[0] = scratch;
     p.w[1] = p.w[0] + 2 * AMX_BLOCK;
@@ -49,8 +50,11 @@ VEC struct amx_panel amx_panel_at(void *scratch) {
     p.d[1] = p.d[0] + PANEL;
     p.mn = (uint64_t *)(void *)(p.d[1] + PANEL);
     p.halves = (uint16_t *)(void *)(p.mn + PANEL);
-    p.acc = (float *)(void *)(p.halves + 2 * PANEL);
-    p.mins = p.acc + (size_t)KERNELS_PASS * PANEL;
+    p.wait = (float *)(void *)(p.halves + 2 * PANEL);
+    p.acc[0] = p.wait + 4 * 16 * 16;
+    p.acc[1] = p.acc[0] + (size_t)KERNELS_PASS * PANEL;
+    p.mins[0] = p.acc[1] + (size_t)KERNELS_PASS * PANEL;
+    p.mins[1] = p.mins[0] + (size_t)stride * PANEL;
     return p;
 }
 
@@ -114,7 +118,7 @@ VEC void amx_unpack_q6_k(const struct amx_panel *pn, const uint8_t *p, uint32_t 
 typedef void (*amx_unpack_fn)(const struct amx_panel *pn, const uint8_t *block, uint32_t r, int8_t *at);
 
 /* What unpacking left of a block's heads, for all rows at once: b of the row, d for place k. */
-VEC void amx_heads(const struct amx_panel *pn, uint32_t b, uint32_t k, const bool has_mins) {
+VEC void amx_heads(const struct amx_panel *pn, float *mins, uint32_t b, uint32_t k, const bool has_mins) {
     for (uint32_t r = 0; r < PANEL; r += 16) {
         vf_store(pn->d[k] + r, vf_load_f16(pn->halves + r));
         if (has_mins) {
@@ -124,7 +128,7 @@ VEC void amx_heads(const struct amx_panel *pn, uint32_t b, uint32_t k, const boo
             for (uint32_t j = 0; j < 8; j++) {
                 __m512i m = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi64_epi32(lo)), _mm512_cvtepi64_epi32(hi), 1);
                 m = _mm512_and_si512(m, _mm512_set1_epi32(255));
-                vf_store(pn->mins + (size_t)(8 * b + j) * PANEL + r, vf_mul(vi_to_f(m), dmin));
+                vf_store(mins + (size_t)(8 * b + j) * PANEL + r, vf_mul(vi_to_f(m), dmin));
                 lo = _mm512_srli_epi64(lo, 8);
                 hi = _mm512_srli_epi64(hi, 8);
             }
@@ -151,6 +155,121 @@ VEC void amx_unpack_to(const struct amx_panel *pn, struct amx_next *next, uint32
         unpack(pn, p, r, next->w + (size_t)(r / 16) * AMX_BLOCK + r % 16 * 64);
     }
     next->r = r;
+}
+
+/* ---- Finishing a panel ---- */
+
+/* Transposes 16 x 16 units of 32 bits. */
+VEC void amx_transpose(__m512i v[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) { /* v[i + j]: rows i .. i + 3 of columns j, j + 4, j + 8, j + 12 */
+        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int j = 0; j < 4; j++) {
+        __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88);
+        __m512i b = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88);
+        __m512i c = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xDD);
+        __m512i d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xDD);
+        t[j] = _mm512_shuffle_i32x4(a, b, 0x88);
+        t[8 + j] = _mm512_shuffle_i32x4(a, b, 0xDD);
+        t[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
+        t[12 + j] = _mm512_shuffle_i32x4(c, d, 0xDD);
+    }
+    for (int i = 0; i < 16; i++) {
+        v[i] = t[i];
+    }
+}
+
+/* y of rows [row, row + rows) and tokens [i, i + n) from acc [row][token]. */
+KERNEL void amx_put(const struct mm *m, const float *acc, uint32_t row, uint32_t rows, uint32_t i, uint32_t n) {
+    for (uint32_t r0 = 0; r0 < rows; r0 += 16) {
+        if (rows - r0 < 16) {
+            for (uint32_t r = r0; r < rows; r++) {
+                for (uint32_t t = 0; t < n; t++) {
+                    put(m, i + t, row + r, acc[16 * r + t]);
+                }
+            }
+            return;
+        }
+        __m512i v[16];
+        for (uint32_t r = 0; r < 16; r++) {
+            v[r] = _mm512_loadu_si512(acc + 16 * (r0 + r));
+        }
+        amx_transpose(v);
+        for (uint32_t t = 0; t < n; t++) {
+            float *y = m->y + (size_t)(m->dst ? m->dst[i + t] : i + t) * m->y_stride + row + r0;
+            vf dot = _mm512_castsi512_ps(v[t]);
+            if (m->add) {
+                dot = m->gain ? vf_fma(vf_set1(m->gain[i + t]), dot, vf_load(y)) : vf_add(vf_load(y), dot);
+            }
+            vf_store(y, dot);
+        }
+    }
+}
+
+/* What is left to do of a panel whose tile products are through: minima and results, in jobs that fit between the tile products of the
+ * next panel. A job is a lane of 16 rows and one pack; with a pack's last it is put. */
+struct amx_tail {
+    const struct mm *m;
+    const float *mins, *sums; /* sums: of the first pack */
+    float *acc, *wait;
+    size_t pack_bytes;
+    uint32_t stride, row, rows, i0, n;
+    uint32_t at, end; /* jobs done, all: [pack][half of the rows][lane] */
+    uint32_t due, pace; /* jobs that should be, in 1/65536, and how many more after a step */
+};
+
+/* Lanes are chains here, added in the written tree (i + 8, i + 4, i + 2, i + 1) as soon as both sides are there. */
+KERNEL void amx_tail_job(struct amx_tail *tail) {
+    static const uint8_t order[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
+    enum { R = 16 };
+    const uint32_t i = tail->at % 16;
+    const uint32_t row = tail->at & 16;
+    const uint32_t g = tail->at / 32;
+    const float *sums = (const float *)(const void *)((const char *)tail->sums + g * tail->pack_bytes);
+    float *acc = tail->acc + ((size_t)g * PANEL + row) * 16;
+    float *wait = tail->wait;
+    vf part[R];
+    for (int r = 0; r < R; r++) {
+        part[r] = vf_zero();
+    }
+    for (uint32_t s = order[i]; s < tail->stride; s += 16) {
+        const float *mins = tail->mins + (size_t)s * PANEL + row;
+        vf x = vf_load(sums + 16 * (size_t)s);
+        for (int r = 0; r < R; r++) {
+            part[r] = vf_fma(vf_set1(mins[r]), x, part[r]);
+        }
+    }
+    for (uint32_t more = i; more & 1; more >>= 1, wait += 16 * R) {
+        for (int r = 0; r < R; r++) {
+            part[r] = vf_add(vf_load(wait + 16 * r), part[r]);
+        }
+    }
+    for (int r = 0; r < R; r++) {
+        if (i < 15) {
+            vf_store(wait + 16 * r, part[r]);
+        } else {
+            vf_store(acc + 16 * r, vf_sub(vf_load(acc + 16 * r), part[r]));
+        }
+    }
+    tail->at++;
+    if (tail->at % 32 == 0) {
+        uint32_t left = tail->n - 16 * g;
+        amx_put(tail->m, acc - 16 * 16, tail->row, tail->rows, tail->i0 + 16 * g, left < 16 ? left : 16);
+    }
+}
+
+VEC void amx_tail_to(struct amx_tail *tail, uint32_t want) {
+    while (tail->at < want && tail->at < tail->end) {
+        amx_tail_job(tail);
+    }
 }
 
 /* ---- Tiles ---- */
@@ -220,10 +339,17 @@ VEC void amx_fold(const int32_t *sums, const struct amx_done *x, uint32_t pack, 
         _tile_stored(3, sums + (p) * AMX_TILE + 3 * (AMX_TILE / 4), 64);                                               \
     }
 
+VEC void amx_between(const struct amx_panel *pn, struct amx_next *next, struct amx_tail *tail, amx_unpack_fn unpack) {
+    next->due += next->pace;
+    amx_unpack_to(pn, next, next->due >> 16, unpack);
+    tail->due += tail->pace;
+    amx_tail_to(tail, tail->due >> 16);
+}
+
 /* A block at w against N packs. Between the products: the float step of the packs before, if any, which is through with `sums` when
- * the first accumulators are stored there, and a share of unpacking the next block. */
+ * the first accumulators are stored there, and shares of unpacking the next block and of finishing the panel before. */
 VEC void amx_tiles(const struct amx_panel *pn, const int8_t *w, const uint8_t *x0, const uint8_t *x1, const struct amx_done *last,
-                   struct amx_next *next, const int N, amx_unpack_fn unpack, const bool merged) {
+                   struct amx_next *next, struct amx_tail *tail, const int N, amx_unpack_fn unpack, const bool merged) {
     int32_t *sums = pn->sums;
     const uint32_t first = merged ? 2 * AMX_STEPS : AMX_STEPS;
     const uint32_t rows = 2 * PANEL / first;
@@ -236,8 +362,7 @@ VEC void amx_tiles(const struct amx_panel *pn, const int8_t *w, const uint8_t *x
         if (last->d && last->acc[pack]) {
             amx_fold(sums, last, pack, s * rows % PANEL, (int)rows, merged);
         }
-        next->due += next->pace;
-        amx_unpack_to(pn, next, next->due >> 16, unpack);
+        amx_between(pn, next, tail, unpack);
     }
     __asm__ volatile("" ::: "memory");
     AMX_STORE(0)
@@ -249,8 +374,7 @@ VEC void amx_tiles(const struct amx_panel *pn, const int8_t *w, const uint8_t *x
             AMX_ZERO();
         }
         AMX_STEP()
-        next->due += next->pace;
-        amx_unpack_to(pn, next, next->due >> 16, unpack);
+        amx_between(pn, next, tail, unpack);
     }
     AMX_STORE(merged ? 1 : 2)
     __asm__ volatile("" ::: "memory");
@@ -258,7 +382,8 @@ VEC void amx_tiles(const struct amx_panel *pn, const int8_t *w, const uint8_t *x
 
 /* Block b, at place k, against all packs, two at a time; then the next block is unpacked. `last` is left for the next call. */
 VEC void amx_block(const struct amx_panel *pn, uint32_t k, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t b,
-                   struct amx_done *last, struct amx_next *next, amx_unpack_fn unpack, const bool merged) {
+                   float *acc, struct amx_done *last, struct amx_next *next, struct amx_tail *tail, amx_unpack_fn unpack,
+                   const bool merged) {
     const size_t pack_bytes = kernels_pack_bytes(n_cols);
     const uint8_t *scales = packs + (size_t)AMX_PLANES * KERNELS_PACK * n_cols + 16 * sizeof(float) * b;
     const uint8_t *columns = packs + (size_t)b * AMX_BLOCK;
@@ -268,159 +393,68 @@ VEC void amx_block(const struct amx_panel *pn, uint32_t k, const uint8_t *packs,
         struct amx_done done = {.d = pn->d[k]};
         for (uint32_t p = 0; p < 2 && g + p < n_packs; p++) {
             done.scale[p] = (const float *)(const void *)(scales + (g + p) * pack_bytes);
-            done.acc[p] = pn->acc + (size_t)(g + p) * PANEL * 16;
+            done.acc[p] = acc + (size_t)(g + p) * PANEL * 16;
         }
         if (g + 1 < n_packs) {
-            amx_tiles(pn, pn->w[k], x, x + pack_bytes, last, next, 2, unpack, merged);
+            amx_tiles(pn, pn->w[k], x, x + pack_bytes, last, next, tail, 2, unpack, merged);
         } else {
-            amx_tiles(pn, pn->w[k], x, x, last, next, 1, unpack, merged);
+            amx_tiles(pn, pn->w[k], x, x, last, next, tail, 1, unpack, merged);
         }
         *last = done;
     }
     amx_unpack_to(pn, next, next->rows, unpack);
 }
 
-/* acc less the minima's part, for 16 rows and one pack: lanes of the written order are chains here, added in its tree (i + 8, i + 4,
- * i + 2, i + 1) as soon as both sides are there. */
-KERNEL void amx_minima(const float *mins, uint32_t stride, const float *sums, float *acc) {
-    static const uint8_t order[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
-    enum { R = 16 };
-    vf wait[4][R];
-    for (uint32_t i = 0; i < 16; i++) {
-        vf part[R];
-        for (int r = 0; r < R; r++) {
-            part[r] = vf_zero();
-        }
-        for (uint32_t s = order[i]; s < stride; s += 16) {
-            vf x = vf_load(sums + 16 * (size_t)s);
-            for (int r = 0; r < R; r++) {
-                part[r] = vf_fma(vf_set1(mins[(size_t)s * PANEL + (uint32_t)r]), x, part[r]);
-            }
-        }
-        int level = 0;
-        for (; i >> level & 1; level++) {
-            for (int r = 0; r < R; r++) {
-                part[r] = vf_add(wait[level][r], part[r]);
-            }
-        }
-        for (int r = 0; r < R; r++) {
-            if (level < 4) {
-                wait[level][r] = part[r];
-            } else {
-                vf_store(acc + 16 * r, vf_sub(vf_load(acc + 16 * r), part[r]));
-            }
-        }
-    }
-}
-
-/* acc of the panel less the minima's part, for all packs. */
-VEC void amx_all_minima(const struct amx_panel *pn, const uint8_t *packs, uint32_t n_packs, uint32_t n_cols, uint32_t rows) {
-    const size_t pack_bytes = kernels_pack_bytes(n_cols);
-    const uint8_t *first = packs + KERNELS_PACK * (AMX_PLANES * (size_t)n_cols + n_cols / QK * sizeof(float));
-    for (uint32_t g = 0; g < n_packs; g++) {
-        for (uint32_t r = 0; r < rows; r += 16) {
-            amx_minima(pn->mins + r, acts_sums_stride(n_cols), (const float *)(const void *)(first + g * pack_bytes),
-                       pn->acc + ((size_t)g * PANEL + r) * 16);
-        }
-    }
-}
-
-/* Transposes 16 x 16 units of 32 bits. */
-VEC void amx_transpose(__m512i v[16]) {
-    __m512i t[16];
-    for (int i = 0; i < 16; i += 2) {
-        t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        t[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
-    }
-    for (int i = 0; i < 16; i += 4) { /* v[i + j]: rows i .. i + 3 of columns j, j + 4, j + 8, j + 12 */
-        v[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
-        v[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
-        v[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
-        v[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
-    }
-    for (int j = 0; j < 4; j++) {
-        __m512i a = _mm512_shuffle_i32x4(v[j], v[4 + j], 0x88);
-        __m512i b = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0x88);
-        __m512i c = _mm512_shuffle_i32x4(v[j], v[4 + j], 0xDD);
-        __m512i d = _mm512_shuffle_i32x4(v[8 + j], v[12 + j], 0xDD);
-        t[j] = _mm512_shuffle_i32x4(a, b, 0x88);
-        t[8 + j] = _mm512_shuffle_i32x4(a, b, 0xDD);
-        t[4 + j] = _mm512_shuffle_i32x4(c, d, 0x88);
-        t[12 + j] = _mm512_shuffle_i32x4(c, d, 0xDD);
-    }
-    for (int i = 0; i < 16; i++) {
-        v[i] = t[i];
-    }
-}
-
-/* y of rows [row, row + rows) and tokens [i, i + n) from acc [row][token]. */
-KERNEL void amx_put(const struct mm *m, const float *acc, uint32_t row, uint32_t rows, uint32_t i, uint32_t n) {
-    for (uint32_t r0 = 0; r0 < rows; r0 += 16) {
-        if (rows - r0 < 16) {
-            for (uint32_t r = r0; r < rows; r++) {
-                for (uint32_t t = 0; t < n; t++) {
-                    put(m, i + t, row + r, acc[16 * r + t]);
-                }
-            }
-            return;
-        }
-        __m512i v[16];
-        for (uint32_t r = 0; r < 16; r++) {
-            v[r] = _mm512_loadu_si512(acc + 16 * (r0 + r));
-        }
-        amx_transpose(v);
-        for (uint32_t t = 0; t < n; t++) {
-            float *y = m->y + (size_t)(m->dst ? m->dst[i + t] : i + t) * m->y_stride + row + r0;
-            vf dot = _mm512_castsi512_ps(v[t]);
-            if (m->add) {
-                dot = m->gain ? vf_fma(vf_set1(m->gain[i + t]), dot, vf_load(y)) : vf_add(vf_load(y), dot);
-            }
-            vf_store(y, dot);
-        }
-    }
-}
-
 /* Rows [row0, row1) against tokens [i0, i0 + n), n <= KERNELS_PASS. */
 VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, amx_unpack_fn unpack,
                   const size_t block_bytes, const bool has_mins, const bool merged) {
-    struct amx_panel pn = amx_panel_at(scratch);
     const uint32_t n_blocks = m->n_cols / QK;
     const uint32_t stride = acts_sums_stride(m->n_cols);
     const uint32_t n_packs = (n + 15) / 16;
     const size_t pack_bytes = kernels_pack_bytes(m->n_cols);
     const uint8_t *packs = m->packs + i0 / 16 * pack_bytes;
+    struct amx_panel pn = amx_panel_at(scratch, stride);
     tiles_configure();
-    if (has_mins) { /* sub-blocks that pad the row to 16 */
-        memset(pn.mins + (size_t)8 * n_blocks * PANEL, 0, (size_t)(stride - 8 * n_blocks) * PANEL * sizeof(float));
+    for (int i = 0; i < 2 && has_mins; i++) { /* sub-blocks that pad the row to 16 */
+        memset(pn.mins[i] + (size_t)8 * n_blocks * PANEL, 0, (size_t)(stride - 8 * n_blocks) * PANEL * sizeof(float));
     }
     struct amx_next next = {.row_bytes = m->row_bytes, .block_bytes = block_bytes, .w = pn.w[0], .block = m->w + row0 * m->row_bytes};
     next.rows = row1 - row0 < PANEL ? row1 - row0 : PANEL;
     amx_unpack_to(&pn, &next, next.rows, unpack);
+    struct amx_tail tail = {.end = 0};
+    const uint32_t pace = (32 * n_packs << 16) / (AMX_PLANES * AMX_STEPS * n_blocks * ((n_packs + 1) / 2)) + 1;
     uint32_t k = 0;
-    for (uint32_t row = row0; row < row1; row += PANEL) {
+    uint32_t odd = 0;
+    for (uint32_t row = row0; row < row1; row += PANEL, odd ^= 1) {
         uint32_t rows = row1 - row < PANEL ? row1 - row : PANEL;
         struct amx_done last = {.d = NULL};
-        memset(pn.acc, 0, (size_t)n_packs * 16 * PANEL * sizeof(float));
+        memset(pn.acc[odd], 0, (size_t)n_packs * 16 * PANEL * sizeof(float));
         for (uint32_t b = 0; b < n_blocks; b++, k ^= 1) {
-            amx_heads(&pn, b, k, has_mins);
+            amx_heads(&pn, pn.mins[odd], b, k, has_mins);
             uint32_t then = b + 1 < n_blocks ? row : row + PANEL;
             next.block = m->w + then * m->row_bytes + (b + 1 < n_blocks ? b + 1 : 0) * block_bytes;
             next.w = pn.w[k ^ 1];
             next.rows = then >= row1 ? 0 : row1 - then < PANEL ? row1 - then : PANEL;
             next.r = next.due = 0;
-            amx_block(&pn, k, packs, n_packs, m->n_cols, b, &last, &next, unpack, merged);
+            amx_block(&pn, k, packs, n_packs, m->n_cols, b, pn.acc[odd], &last, &next, &tail, unpack, merged);
         }
         for (uint32_t p = 0; p < 2 && last.acc[p]; p++) {
             amx_fold(pn.sums, &last, p, 0, 16, merged);
             amx_fold(pn.sums, &last, p, 16, 16, merged);
         }
+        amx_tail_to(&tail, tail.end);
+        tail = (struct amx_tail){.m = m, .mins = pn.mins[odd], .acc = pn.acc[odd], .wait = pn.wait, .pack_bytes = pack_bytes, .stride = stride,
+                                 .row = row, .rows = rows, .i0 = i0, .n = n, .pace = pace};
+        tail.sums = (const float *)(const void *)(packs + KERNELS_PACK * (AMX_PLANES * (size_t)m->n_cols + n_blocks * sizeof(float)));
         if (has_mins) {
-            amx_all_minima(&pn, packs, n_packs, m->n_cols, rows);
-        }
-        for (uint32_t g = 0; g < n_packs; g++) {
-            amx_put(m, pn.acc + (size_t)g * PANEL * 16, row, rows, i0 + 16 * g, n - 16 * g < 16 ? n - 16 * g : 16);
+            tail.end = 32 * n_packs;
+        } else {
+            for (uint32_t g = 0; g < n_packs; g++) {
+                amx_put(m, pn.acc[odd] + (size_t)g * PANEL * 16, row, rows, i0 + 16 * g, n - 16 * g < 16 ? n - 16 * g : 16);
+            }
         }
     }
+    amx_tail_to(&tail, tail.end);
     _tile_release(); /* so that a context switch need not save tiles */
 }
 
