@@ -59,7 +59,7 @@ ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/ver
     tools cli,$(wildcard src/$(d)/*.c)))
 ENGINE_SRC += src/machine/nvml.c src/machine/power_cap.c
 ENGINE_OBJ := $(ENGINE_SRC:src/%.c=$(ENGINE)/%.o)
-ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -Iinclude -Isrc -O2 -g1 \
+ENGINE_CFLAGS := -std=gnu17 -D_GNU_SOURCE -DSLUICE_WITH_TEXT=0 -DSLUICE_WITH_HASH=0 -DSLUICE_WITH_HWLOC=0 -Iinclude -Isrc -O2 -g1 \
     -Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-psabi -fno-math-errno -fno-trapping-math -ffp-contract=off -pthread
 # CUDA where nvcc is found: CUDA=0 leaves it out, CUDA_ARCHS narrows it. cudart is linked statically.
 NVCC ?= $(shell command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null)
