@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 struct caches {
-    uint64_t l1d, l2, l3;   /* bytes; 0: there is none, or the system does not say */
+    uint64_t l1d, l2, l3;      /* bytes; 0: there is none, or the system does not say */
     uint32_t l2_cpus, l3_cpus; /* logical processors that share it, of all in the machine */
-    const char *source;     /* "hwloc", "sysfs", "sysconf" or "nothing" */
+    const char *source;        /* "hwloc", "sysfs", "sysconf" or "nothing" */
 };
 
 void caches_read(struct caches *out);

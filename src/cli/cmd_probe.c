@@ -13,21 +13,23 @@ static void on_progress(void *ctx, uint64_t done, uint64_t total) {
 
 int cmd_probe(int argc, char **argv) {
     uint32_t threads = 0;
-    float seconds = 3;
+    float seconds = 5;
     bool json = false;
-    bool cpu = false; /* says what is the case: nothing else is measured */
+    bool cpu = false; /* the processor is all that is measured here */
     const struct cli_option options[] = {
         {'t', "threads", CLI_U32, &threads, "N", "most threads to try; default: the cores this process may use", NULL},
-        {0, "seconds", CLI_FLOAT, &seconds, "S", "time for everything together; default 3, longer is steadier", NULL},
-        {0, "cpu", CLI_FLAG, &cpu, NULL, "memory and cores only, as without it on a machine without a GPU", NULL},
+        {0, "seconds", CLI_FLOAT, &seconds, "S", "time for everything together; default 5, longer is steadier", NULL},
+        {0, "cpu", CLI_FLAG, &cpu, NULL, "memory and cores only", NULL},
         {0, "json", CLI_FLAG, &json, NULL, "one JSON object on stdout", NULL},
         {0},
     };
     const struct cli_command command = {
         .name = "probe",
         .usage = "sluice probe [-t N] [--seconds S] [--cpu] [--json]",
-        .about = "Measures memory bandwidth (read, write, copy) by number of threads, the cost of a barrier, and\n"
-                 "multiply-add rates by instruction set. These are the limits that `raw` and `bench` give shares of.",
+        .about =
+            "Measures memory bandwidth (read, write, copy) by number of threads, the cost of a barrier, and\n"
+            "multiply-add rates by instruction set (f32, bf16, int8), with the spread of the passes. These are the\n"
+            "limits that `raw` and `bench` give shares of.",
         .example = "sluice probe\nsluice probe --seconds 20 --json > probe.json",
         .options = options,
     };

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define PASSES_MAX     256
+#define PASSES_MIN     6 /* two of each shape of reading */
 #define BUFFER_MIN     (256ull << 20)
 #define BUFFER_MAX     (4ull << 30)
 #define BARRIER_ROUNDS 512
@@ -49,17 +50,10 @@ static bool huge_pages_granted(void) {
     return strstr(text, "[always]") || strstr(text, "[madvise]");
 }
 
-/* As the kernel lists it for the first core; the C library's own figure can be a whole socket's sum. */
 static uint64_t llc_bytes(void) {
-    unsigned long long kib = 0;
-    FILE *f = fopen("/sys/devices/system/cpu/cpu0/cache/index3/size", "re");
-    if (f) {
-        if (fscanf(f, "%lluK", &kib) != 1) {
-            kib = 0;
-        }
-        fclose(f);
-    }
-    return kib ? (uint64_t)kib << 10 : 32ull << 20;
+    struct caches c;
+    caches_read(&c);
+    return c.l3 ? c.l3 : c.l2 ? c.l2 : 32ull << 20;
 }
 
 /* ---- Passes */
@@ -154,7 +148,7 @@ static void run_job(struct team *t, enum job job, double seconds) {
     struct passes *p = &t->result[job];
     uint64_t deadline = clock_ns() + (uint64_t)(seconds * 1e9);
     t->job = job;
-    while (p->n < PASSES_MAX && (p->n < PROBE_SHAPES || clock_ns() < deadline)) {
+    while (p->n < PASSES_MAX && (p->n < PASSES_MIN || clock_ns() < deadline)) {
         t->pass = p->n;
         pool_run(t->pool, pass_main, t);
         p->rate[p->n++] = pass_rate(t);
@@ -191,7 +185,7 @@ static struct probe_rate summarise(const struct team *t, enum job job) {
     }
     memcpy(sorted, p->rate, p->n * sizeof *sorted);
     stats_sort(sorted, p->n);
-    return (struct probe_rate){sorted[p->n - 1], stats_quantile_sorted(sorted, p->n, 0.5), p->n};
+    return (struct probe_rate){sorted[p->n - 1], stats_quantile_sorted(sorted, p->n, 0.5), sorted[0], p->n};
 }
 
 /* ---- Memory */
@@ -242,6 +236,7 @@ static sluice_status run_memory(uint32_t n_threads, double seconds, bool everyth
         .write = summarise(t, JOB_WRITE),
         .copy = summarise(t, JOB_COPY),
         .barrier_ns = summarise(t, JOB_BARRIER).median,
+        .barrier_worst_ns = summarise(t, JOB_BARRIER).best, /* the greatest */
     };
     team_free(t);
     return SLUICE_OK;
@@ -260,8 +255,8 @@ double probe_read_bandwidth(uint32_t n_threads, double seconds, sluice_error *er
 /* ---- Compute */
 
 static const struct probe_compute_kernel *const compute_kernels[] = {
-    &probe_f32_plain,    &probe_f32_avx2,        &probe_f32_avx512, &probe_int8_plain, &probe_int8_avx2,
-    &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_int8_amx,   &probe_f32_neon,   &probe_int8_neon,
+    &probe_f32_plain,  &probe_f32_avx2,  &probe_f32_avx512,   &probe_bf16_avx512,     &probe_bf16_amx, &probe_f32_neon,
+    &probe_int8_plain, &probe_int8_avx2, &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_int8_amx, &probe_int8_neon,
 };
 
 enum { n_compute_kernels = sizeof compute_kernels / sizeof compute_kernels[0] };
@@ -278,13 +273,13 @@ static uint64_t calibrate(const struct probe_compute_kernel *k) {
 }
 
 static sluice_status run_compute(const struct probe_compute_kernel *k, uint32_t n_threads, double seconds,
-                                 double *gop_s, sluice_error *err) {
+                                 struct probe_rate *gop_s, sluice_error *err) {
     struct team *t;
     TRY(team_create(n_threads, &t, err));
     t->compute = k;
     t->rounds = calibrate(k);
     run_job(t, JOB_COMPUTE, seconds);
-    *gop_s = summarise(t, JOB_COMPUTE).best;
+    *gop_s = summarise(t, JOB_COMPUTE);
     team_free(t);
     return SLUICE_OK;
 }
@@ -297,20 +292,21 @@ double probe_compute_peak(const char *kind, uint32_t n_threads, double seconds, 
         usable += strcmp(compute_kernels[i]->kind, kind) == 0 && compute_kernels[i]->usable();
     }
     if (!usable) {
-        fail(err, SLUICE_E_ARG, "probe: there is no rate \"%s\"; int8 and f32 exist", kind);
+        fail(err, SLUICE_E_ARG,
+             "probe: there is no rate \"%s\" here; int8 and f32 are everywhere, bf16 on some processors", kind);
         return 0;
     }
     for (int i = 0; i < n_compute_kernels; i++) {
         const struct probe_compute_kernel *k = compute_kernels[i];
-        double gop_s;
+        struct probe_rate gop_s;
         if (strcmp(k->kind, kind) != 0 || !k->usable()) {
             continue;
         }
         if (run_compute(k, n, seconds / usable, &gop_s, err) != SLUICE_OK) {
             return 0;
         }
-        if (gop_s > best) {
-            best = gop_s;
+        if (gop_s.best > best) {
+            best = gop_s.best;
             if (isa) {
                 *isa = k->isa;
             }
@@ -344,7 +340,9 @@ static void tick(struct plan *p) {
 
 sluice_status probe_run(const struct probe_options *options, struct probe_report *out, sluice_error *err) {
     uint32_t counts[PROBE_COUNTS_MAX];
-    *out = (struct probe_report){.threads_allowed = threads_allowed(), .llc_bytes = llc_bytes()};
+    *out = (struct probe_report){.threads_allowed = threads_allowed()};
+    caches_read(&out->caches);
+    probe_theory_read("/sys/firmware/dmi/entries", &out->theory);
     uint32_t widest = clamp_threads(options->n_threads);
     uint32_t n_counts = thread_counts(widest, counts);
     probe_cpu_name(out->cpu, sizeof out->cpu);
@@ -352,11 +350,16 @@ sluice_status probe_run(const struct probe_options *options, struct probe_report
     out->buffer_bytes = buffer_size(widest);
     uint32_t n_kernels = 0;
     for (int i = 0; i < n_compute_kernels; i++) {
-        n_kernels += compute_kernels[i]->usable();
+        const struct probe_compute_kernel *k = compute_kernels[i];
+        if (k->usable()) {
+            n_kernels++;
+        } else if (out->n_absent < PROBE_PEAKS_MAX) {
+            out->absent[out->n_absent++] = (struct probe_absent){k->kind, k->isa, k->needs};
+        }
     }
     uint32_t n_compute = n_kernels * (widest > 1 ? 2 : 1);
     struct plan plan = {options, 0, n_counts + n_compute};
-    double seconds = options->seconds > 0 ? options->seconds : 3;
+    double seconds = options->seconds > 0 ? options->seconds : 5;
     double unit = seconds / (4.5 * n_counts + 0.4 * n_compute); /* 3.5 per count, and touching the pages */
     for (uint32_t i = 0; i < n_counts; i++) {
         TRY(run_memory(counts[i], unit, true, &out->memory[out->n_memory++], err));
@@ -366,7 +369,7 @@ sluice_status probe_run(const struct probe_options *options, struct probe_report
         const struct probe_compute_kernel *k = compute_kernels[i];
         for (uint32_t c = 0; c < (widest > 1 ? 2u : 1u) && k->usable() && out->n_peaks < PROBE_PEAKS_MAX; c++) {
             struct probe_peak *p = &out->peaks[out->n_peaks++];
-            *p = (struct probe_peak){k->kind, k->isa, c ? widest : 1, 0};
+            *p = (struct probe_peak){k->kind, k->isa, c ? widest : 1, {0}};
             TRY(run_compute(k, p->n_threads, unit * 0.4, &p->gop_s, err));
             tick(&plan);
         }

@@ -74,7 +74,7 @@ static uint64_t f32_avx2(uint64_t rounds) {
     return rounds * 12 * 8 * 2;
 }
 
-const struct probe_compute_kernel probe_f32_avx2 = {"f32", "avx2", usable_avx2, f32_avx2};
+const struct probe_compute_kernel probe_f32_avx2 = {"f32", "avx2", "AVX2", usable_avx2, f32_avx2};
 
 /* u8 x s8 to pairs of int16, pairs to int32, add: three instructions for 32 products. */
 static uint64_t int8_avx2(uint64_t rounds) {
@@ -97,13 +97,13 @@ static uint64_t int8_avx2(uint64_t rounds) {
     return rounds * 8 * 32 * 2;
 }
 
-const struct probe_compute_kernel probe_int8_avx2 = {"int8", "avx2", usable_avx2, int8_avx2};
+const struct probe_compute_kernel probe_int8_avx2 = {"int8", "avx2", "AVX2", usable_avx2, int8_avx2};
 
 static bool usable_avxvnni(void) {
     /* CPUID leaf 7.1 EAX bit 4; the compiler's own feature test does not know this one */
     unsigned a = 7, b, c = 1, d;
-    if (!usable_avx2() || __builtin_cpu_supports("avx512vnni")) {
-        return false; /* the wider form is measured instead */
+    if (!usable_avx2()) {
+        return false;
     }
     __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     return a >> 4 & 1;
@@ -127,7 +127,7 @@ __attribute__((target("avxvnni"))) static uint64_t int8_avxvnni(uint64_t rounds)
     return rounds * 12 * 32 * 2;
 }
 
-const struct probe_compute_kernel probe_int8_avxvnni = {"int8", "avxvnni", usable_avxvnni, int8_avxvnni};
+const struct probe_compute_kernel probe_int8_avxvnni = {"int8", "avxvnni", "AVX-VNNI", usable_avxvnni, int8_avxvnni};
 
 #else /* another architecture: the tables exist and say no */
 
@@ -136,7 +136,7 @@ static bool never(void) {
 }
 
 const struct probe_memory_kernels probe_memory_avx2 = {never, 0, 0, 0};
-const struct probe_compute_kernel probe_f32_avx2 = {"f32", "avx2", never, 0};
-const struct probe_compute_kernel probe_int8_avx2 = {"int8", "avx2", never, 0};
-const struct probe_compute_kernel probe_int8_avxvnni = {"int8", "avxvnni", never, 0};
+const struct probe_compute_kernel probe_f32_avx2 = {"f32", "avx2", "AVX2", never, 0};
+const struct probe_compute_kernel probe_int8_avx2 = {"int8", "avx2", "AVX2", never, 0};
+const struct probe_compute_kernel probe_int8_avxvnni = {"int8", "avxvnni", "AVX-VNNI", never, 0};
 #endif

@@ -70,7 +70,7 @@ static uint64_t f32_avx512(uint64_t rounds) {
     return rounds * 16 * 16 * 2;
 }
 
-const struct probe_compute_kernel probe_f32_avx512 = {"f32", "avx512", usable_avx512, f32_avx512};
+const struct probe_compute_kernel probe_f32_avx512 = {"f32", "avx512", "AVX-512", usable_avx512, f32_avx512};
 
 static uint64_t int8_vnni(uint64_t rounds) {
     __m512i acc[16];
@@ -90,7 +90,37 @@ static uint64_t int8_vnni(uint64_t rounds) {
     return rounds * 16 * 64 * 2;
 }
 
-const struct probe_compute_kernel probe_int8_avx512vnni = {"int8", "avx512vnni", usable_vnni, int8_vnni};
+const struct probe_compute_kernel probe_int8_avx512vnni = {"int8", "avx512vnni", "AVX-512 VNNI", usable_vnni,
+                                                           int8_vnni};
+
+static bool usable_bf16(void) {
+    unsigned a = 7, b, c = 1, d; /* CPUID leaf 7.1 EAX bit 5 */
+    if (!usable_avx512()) {
+        return false;
+    }
+    __asm__("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return a >> 5 & 1;
+}
+
+__attribute__((target("avx512bf16"))) static uint64_t bf16_avx512(uint64_t rounds) {
+    __m512 acc[16];
+    __m512bh x = (__m512bh)_mm512_set1_epi16(0x3F80); /* 1.0 */
+    __m512bh y = (__m512bh)_mm512_set1_epi16((short)0xBF00);
+    for (int k = 0; k < 16; k++) {
+        acc[k] = _mm512_setzero_ps();
+    }
+    for (uint64_t r = 0; r < rounds; r++) {
+        for (int k = 0; k < 16; k++) {
+            acc[k] = _mm512_dpbf16_ps(acc[k], x, y);
+        }
+    }
+    for (int k = 0; k < 16; k++) {
+        __asm__ volatile("" ::"v"(acc[k]));
+    }
+    return rounds * 16 * 32 * 2;
+}
+
+const struct probe_compute_kernel probe_bf16_avx512 = {"bf16", "avx512bf16", "AVX-512 BF16", usable_bf16, bf16_avx512};
 
 #else /* another architecture: the tables exist and say no */
 
@@ -99,6 +129,7 @@ static bool never(void) {
 }
 
 const struct probe_memory_kernels probe_memory_avx512 = {never, 0, 0, 0};
-const struct probe_compute_kernel probe_f32_avx512 = {"f32", "avx512", never, 0};
-const struct probe_compute_kernel probe_int8_avx512vnni = {"int8", "avx512vnni", never, 0};
+const struct probe_compute_kernel probe_f32_avx512 = {"f32", "avx512", "AVX-512", never, 0};
+const struct probe_compute_kernel probe_int8_avx512vnni = {"int8", "avx512vnni", "AVX-512 VNNI", never, 0};
+const struct probe_compute_kernel probe_bf16_avx512 = {"bf16", "avx512bf16", "AVX-512 BF16", never, 0};
 #endif

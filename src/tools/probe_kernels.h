@@ -21,6 +21,7 @@ struct probe_memory_kernels {
 
 struct probe_compute_kernel {
     const char *kind, *isa;
+    const char *needs; /* "AVX-512 VNNI": what a machine lacks that cannot run it */
     bool (*usable)(void);
     uint64_t (*run)(uint64_t rounds); /* returns operations done */
 };
@@ -29,7 +30,8 @@ extern const struct probe_memory_kernels probe_memory_plain, probe_memory_avx2, 
 
 extern const struct probe_compute_kernel probe_f32_plain, probe_int8_plain;
 extern const struct probe_compute_kernel probe_f32_avx2, probe_int8_avx2, probe_int8_avxvnni;
-extern const struct probe_compute_kernel probe_f32_avx512, probe_int8_avx512vnni, probe_int8_amx;
+extern const struct probe_compute_kernel probe_f32_avx512, probe_int8_avx512vnni, probe_bf16_avx512;
+extern const struct probe_compute_kernel probe_int8_amx, probe_bf16_amx;
 extern const struct probe_compute_kernel probe_f32_neon, probe_int8_neon;
 
 #endif

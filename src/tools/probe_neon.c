@@ -35,7 +35,7 @@ static uint64_t f32_neon(uint64_t rounds) {
 }
 
 const struct probe_compute_kernel probe_f32_neon = {
-    .kind = "f32", .isa = "neon", .usable = usable_neon, .run = f32_neon};
+    .kind = "f32", .isa = "neon", .needs = "NEON dot products", .usable = usable_neon, .run = f32_neon};
 
 static uint64_t int8_neon(uint64_t rounds) {
     int32x4_t acc[CHAINS];
@@ -59,7 +59,7 @@ static uint64_t int8_neon(uint64_t rounds) {
 }
 
 const struct probe_compute_kernel probe_int8_neon = {
-    .kind = "int8", .isa = "neon", .usable = usable_neon, .run = int8_neon};
+    .kind = "int8", .isa = "neon", .needs = "NEON dot products", .usable = usable_neon, .run = int8_neon};
 
 #else /* another architecture: the tables exist and say no */
 
@@ -67,6 +67,8 @@ static bool never(void) {
     return false;
 }
 
-const struct probe_compute_kernel probe_f32_neon = {.kind = "f32", .isa = "neon", .usable = never, .run = NULL};
-const struct probe_compute_kernel probe_int8_neon = {.kind = "int8", .isa = "neon", .usable = never, .run = NULL};
+const struct probe_compute_kernel probe_f32_neon = {
+    .kind = "f32", .isa = "neon", .needs = "NEON dot products", .usable = never, .run = NULL};
+const struct probe_compute_kernel probe_int8_neon = {
+    .kind = "int8", .isa = "neon", .needs = "NEON dot products", .usable = never, .run = NULL};
 #endif

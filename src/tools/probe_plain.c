@@ -55,7 +55,7 @@ static uint64_t f32_plain(uint64_t rounds) {
     return rounds * 10 * 4 * 2;
 }
 
-const struct probe_compute_kernel probe_f32_plain = {"f32", "plain", always, f32_plain};
+const struct probe_compute_kernel probe_f32_plain = {"f32", "plain", "", always, f32_plain};
 
 /* Without a dot-product instruction an int8 product needs a widening multiply; this is what portable C gets. */
 static uint64_t int8_plain(uint64_t rounds) {
@@ -74,4 +74,4 @@ static uint64_t int8_plain(uint64_t rounds) {
     return rounds * 64 * 2;
 }
 
-const struct probe_compute_kernel probe_int8_plain = {"int8", "plain", always, int8_plain};
+const struct probe_compute_kernel probe_int8_plain = {"int8", "plain", "", always, int8_plain};

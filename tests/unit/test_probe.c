@@ -12,8 +12,10 @@
 #include "tools/probe_kernels.h"
 
 #include <json-c/json.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define BYTES (4u * PROBE_GRAIN)
 
@@ -65,8 +67,8 @@ static void test_memory_kernels(void **state) {
 static void test_compute_kernels(void **state) {
     (void)state;
     static const struct probe_compute_kernel *const all[] = {
-        &probe_f32_plain, &probe_f32_avx2,     &probe_f32_avx512,      &probe_int8_plain,
-        &probe_int8_avx2, &probe_int8_avxvnni, &probe_int8_avx512vnni,
+        &probe_f32_plain,    &probe_f32_avx2,        &probe_f32_avx512,  &probe_int8_plain, &probe_int8_avx2,
+        &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_bf16_avx512, &probe_int8_amx,   &probe_bf16_amx,
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i]->usable()) {
@@ -97,11 +99,16 @@ static void test_report(void **state) {
     for (uint32_t i = 0; i < r->n_memory; i++) {
         const struct probe_rate *rates[] = {&r->memory[i].read, &r->memory[i].write, &r->memory[i].copy};
         for (int k = 0; k < 3; k++) {
-            assert_true(rates[k]->passes > 0 && rates[k]->median > 0 && rates[k]->best >= rates[k]->median);
+            assert_true(rates[k]->passes >= 5 && rates[k]->least > 0);
+            assert_true(rates[k]->best >= rates[k]->median && rates[k]->median >= rates[k]->least);
         }
-        assert_true(r->memory[i].barrier_ns > 0);
+        assert_true(r->memory[i].barrier_ns > 0 && r->memory[i].barrier_worst_ns >= r->memory[i].barrier_ns);
     }
     assert_true(r->n_peaks >= 4);
+    for (uint32_t i = 0; i < r->n_peaks; i++) {
+        assert_true(r->peaks[i].gop_s.passes >= 5 && r->peaks[i].gop_s.least > 0);
+    }
+    assert_int_equal(r->n_peaks / 2 + r->n_absent, 10); /* every loop is measured, with 1 and 3 threads, or named */
     probe_report_json(&b, r);
     assert_false(b.failed);
     struct json_object *root = json_tokener_parse(b.data);
@@ -111,6 +118,8 @@ static void test_report(void **state) {
     assert_int_equal(json_object_array_length(v), 3);
     assert_true(json_object_object_get_ex(root, "peak", &v));
     assert_int_equal(json_object_array_length(v), r->n_peaks);
+    assert_true(json_object_object_get_ex(root, "absent", &v));
+    assert_int_equal(json_object_array_length(v), r->n_absent);
     json_object_put(root);
     buf_reset(&b);
     probe_report_text(&b, r);
@@ -119,6 +128,46 @@ static void test_report(void **state) {
     }
     buf_free(&b);
     free(r);
+}
+
+static void put_module(const char *root, int i, size_t n, const uint8_t *record) {
+    char path[128];
+    snprintf(path, sizeof path, "%s/17-%d", root, i);
+    mkdir(path, 0700);
+    snprintf(path, sizeof path, "%s/17-%d/raw", root, i);
+    FILE *f = fopen(path, "we");
+    assert_non_null(f);
+    assert_int_equal(fwrite(record, 1, n, f), n);
+    fclose(f);
+}
+
+static void test_theory(void **state) {
+    (void)state;
+    char root[] = "/tmp/sluice-dmi-XXXXXX";
+    assert_non_null(mkdtemp(root));
+    struct probe_theory t;
+    probe_theory_read(root, &t);
+    assert_true(t.gb_s == 0 && t.n_modules == 0);
+    uint8_t module[0x54] = {17, 0x54, [0x0A] = 64, [0x0C] = 0xFF, 0x7F, [0x15] = 0xC0, 0x12, [0x20] = 0x30, 0x11};
+    put_module(root, 0, sizeof module, module); /* 64 bits, 4800 MT/s, run at 4400 */
+    module[0x20] = module[0x21] = 0;
+    put_module(root, 1, sizeof module, module); /* says its own speed only */
+    module[0x0C] = module[0x0D] = 0;
+    put_module(root, 2, sizeof module, module); /* an empty slot */
+    module[0x0C] = 1;
+    put_module(root, 3, 0x14, module); /* cut off before its speed */
+    module[1] = 0x12;
+    put_module(root, 4, sizeof module, module); /* a record of an old kind, shorter than its file */
+    module[0] = 16;
+    put_module(root, 5, sizeof module, module); /* something else */
+    put_module(root, 6, 0, module);
+    probe_theory_read(root, &t);
+    assert_int_equal(t.n_modules, 2);
+    assert_int_equal(t.mt_s, 4400);
+    assert_true(t.gb_s > 8 * 9.2 - 1e-9 && t.gb_s < 8 * 9.2 + 1e-9);
+    char command[64];
+    snprintf(command, sizeof command, "rm -r %s", root);
+    assert_int_equal(system(command), 0);
 }
 
 static void test_single_figures(void **state) {
@@ -147,7 +196,7 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_memory_kernels), cmocka_unit_test(test_compute_kernels), cmocka_unit_test(test_report),
-        cmocka_unit_test(test_single_figures), cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_theory),         cmocka_unit_test(test_single_figures),  cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
