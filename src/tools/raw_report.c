@@ -80,17 +80,20 @@ void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct 
                (unsigned long long)setup->n_params);
     put_string(b, "backend", setup->backend);
     put_string(b, "device", setup->device);
-    buf_printf(b, ",\"threads\":%u,\"schema\":\"sluice-raw\",\"version\":1}", setup->n_threads);
+    buf_printf(b, ",\"threads\":%u,\"prefill_chunk\":%u,\"schema\":\"sluice-raw\",\"version\":1}", setup->n_threads,
+               setup->prefill_chunk);
 }
 
 void raw_table_head(struct buf *b, const struct raw_setup *setup) {
     double params = (double)setup->n_params;
     double bytes = (double)setup->file_bytes;
     bool small = bytes < (1 << 30);
-    buf_printf(b, "%s (%s, %.2f %s parameters, %.2f %s, %.1f MB of weights per decoded token)\n%s: %s\n", setup->model,
-               setup->architecture, params * (params < 1e9 ? 1e-6 : 1e-9), params < 1e9 ? "million" : "billion",
-               bytes / (small ? 1 << 20 : 1 << 30), small ? "MiB" : "GiB", (double)setup->decode_bytes * 1e-6,
-               setup->backend, setup->device);
+    buf_printf(b,
+               "%s (%s, %.2f %s parameters, %.2f %s, %.1f MB of weights per decoded token)\n%s: %s; prompts in steps "
+               "of up to %u tokens\n",
+               setup->model, setup->architecture, params * (params < 1e9 ? 1e-6 : 1e-9),
+               params < 1e9 ? "million" : "billion", bytes / (small ? 1 << 20 : 1 << 30), small ? "MiB" : "GiB",
+               (double)setup->decode_bytes * 1e-6, setup->backend, setup->device, setup->prefill_chunk);
     buf_printf(b, "  %-20s %10s  %-21s %9s  %s\n", "test", "tok/s", "95% interval", "GB/s",
                "share of the measured limit");
 }

@@ -1,5 +1,7 @@
 #include "backend/cpu/cpu.h"
 
+#include "backend/cpu/blocks.h"
+
 #include "base/arena.h"
 #include "base/mem.h"
 #include "base/status.h"
@@ -8,9 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* A prefill chunk: enough rows per expert to amortise unpacking, small enough that activations stay in L2/L3. */
-enum { CHUNK_DEFAULT = 512 };
 
 static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
@@ -215,7 +214,10 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     struct backend_options *o = &c->limits;
     o->n_threads = o->n_threads ? o->n_threads : threads_allowed();
     o->n_threads = o->n_threads > LIMIT_THREADS ? LIMIT_THREADS : o->n_threads;
-    o->step_tokens_max = o->step_tokens_max ? o->step_tokens_max : CHUNK_DEFAULT;
+    struct caches caches;
+    caches_read(&caches);
+    uint32_t chunk = c->k ? blocks_prefill_chunk(c->k->name, &caches, m->n_embd) : 1; /* no kernels: refused below */
+    o->step_tokens_max = o->step_tokens_max ? o->step_tokens_max : chunk;
     o->step_outputs_max = o->step_outputs_max ? o->step_outputs_max : (o->n_slots ? o->n_slots : 1);
     sluice_status status = open_parts(c, err);
     if (status != SLUICE_OK) {
@@ -229,7 +231,7 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     c->caps.step_drafts_max = o->step_drafts_max;
     c->caps.page_bytes = model_page_bytes(m);
     c->caps.page_format = "cpu-2"; /* the same bits on every ISA (docs/numerics.md) */
-    c->caps.prefill_chunk = o->step_tokens_max < CHUNK_DEFAULT ? o->step_tokens_max : CHUNK_DEFAULT;
+    c->caps.prefill_chunk = o->step_tokens_max < chunk ? o->step_tokens_max : chunk;
     c->caps.weight_bytes = m->file->tensor_bytes;
     c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
     name_device(c);
