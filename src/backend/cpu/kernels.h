@@ -114,10 +114,10 @@ enum {
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
     KERNELS_PACK_MIN = 12,   /* tokens from which on a matrix unit beats the vector units */
 };
-/* A pack: per 256 columns three planes of bytes (kamx.inc.h), each per 64 columns [16][16 tokens][4 columns]; scales [n_cols / 256][16]; sums
+/* A pack: per 64 columns the planes hi and lo as [16][16 tokens][4 columns]; scales [n_cols / 256][16]; sums
  * [acts_sums_stride][16]. */
 static inline size_t kernels_pack_bytes(uint32_t n_cols) {
-    return KERNELS_PACK * ((size_t)3 * n_cols + (n_cols / QK + acts_sums_stride(n_cols)) * sizeof(float));
+    return KERNELS_PACK * ((size_t)2 * n_cols + (n_cols / QK + acts_sums_stride(n_cols)) * sizeof(float));
 }
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
 /* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on aarch64

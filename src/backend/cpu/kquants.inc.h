@@ -553,8 +553,7 @@ static float *k_row_scales(const struct mm *m, void *scratch) {
 #include "backend/cpu/kamx.inc.h"
 #define K_AMX(type, has_mins)                                                                                          \
     KERNEL void amx_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n) {     \
-        amx_pass(m, row0, row1, scratch, i0, n, amx_unpack_##type, sizeof(struct block_##type), has_mins,                   \
-                 sizeof(struct block_##type) == sizeof(struct block_q4_k));                                           \
+        amx_pass(m, row0, row1, scratch, i0, n, amx_unpack_##type, sizeof(struct block_##type), has_mins);             \
     }
 #define K_PASS(m, type) ((m)->packs && (m)->n >= KERNELS_PACK_MIN ? amx_##type : pass_##type)
 #else
