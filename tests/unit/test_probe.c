@@ -67,8 +67,9 @@ static void test_memory_kernels(void **state) {
 static void test_compute_kernels(void **state) {
     (void)state;
     static const struct probe_compute_kernel *const all[] = {
-        &probe_f32_plain,    &probe_f32_avx2,        &probe_f32_avx512,  &probe_int8_plain, &probe_int8_avx2,
-        &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_bf16_avx512, &probe_int8_amx,   &probe_bf16_amx,
+        &probe_f32_plain, &probe_f32_avx2,     &probe_f32_avx512,      &probe_int8_plain,
+        &probe_int8_avx2, &probe_int8_avxvnni, &probe_int8_avx512vnni, &probe_bf16_avx512,
+        &probe_int8_amx,  &probe_bf16_amx,     &probe_f32_neon,        &probe_int8_neon,
     };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         if (all[i]->usable()) {
@@ -108,7 +109,7 @@ static void test_report(void **state) {
     for (uint32_t i = 0; i < r->n_peaks; i++) {
         assert_true(r->peaks[i].gop_s.passes >= 5 && r->peaks[i].gop_s.least > 0);
     }
-    assert_int_equal(r->n_peaks / 2 + r->n_absent, 10); /* every loop is measured, with 1 and 3 threads, or named */
+    assert_int_equal(r->n_peaks / 2 + r->n_absent, 12); /* every loop is measured, with 1 and 3 threads, or named */
     probe_report_json(&b, r);
     assert_false(b.failed);
     struct json_object *root = json_tokener_parse(b.data);
