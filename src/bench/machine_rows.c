@@ -12,8 +12,9 @@
 #include <math.h>
 #include <string.h>
 
-#define RAW_TESTS_MAX 32
-#define ARGS_MAX      24
+#define RAW_TESTS_MAX  32
+#define ARGS_MAX       24
+#define PROBE_PATIENCE 4 /* times what it was given: barriers are slow where others want the cores */
 
 void raw_rows_free(struct raw_rows *r) {
     if (r) {
@@ -278,7 +279,12 @@ static sluice_status run_probe(struct bench *b, const char *self, sluice_error *
     snprintf(seconds, sizeof seconds, "%.1f", b->suite.probe_seconds);
     const char *argv[ARGS_MAX] = {self, "probe", "--json", "--seconds", seconds, NULL};
     sluice_error why = {0};
-    sluice_status status = child_capture((char *const *)argv, b->options->stop, 0, &text, NULL, &why);
+    bool cut = false;
+    double most = b->suite.seconds > 0 ? PROBE_PATIENCE * b->suite.probe_seconds : 0;
+    sluice_status status = child_capture((char *const *)argv, b->options->stop, most, &text, &cut, &why);
+    if (status == SLUICE_OK && cut) {
+        status = fail(&why, SLUICE_E_IO, "the probe did not end within %.0f s; the machine is busy", most);
+    }
     if (status == SLUICE_OK) {
         status = each_line(b, &text, add_probe, &why);
     }

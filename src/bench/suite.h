@@ -33,7 +33,7 @@ struct suite {
     const char *about;
     struct cell cells[SUITE_CELLS_MAX];
     uint32_t n_cells;
-    double seconds;     /* runs are cut so that the suite ends in about this time; 0 = all are made */
+    double seconds;     /* after its start runs are cut so that it ends; 0 = all are made */
     bool open_loop;     /* after the cells: Poisson arrivals at shares of the capacity that they showed */
     double raw_seconds; /* for engine-only tests and for probes; 0 = as long as they take */
     double probe_seconds;
