@@ -319,7 +319,7 @@ static inline bool fake_finish(const struct fake_chat *c, uint32_t n, bool stopp
         fake_event(c->fd, &c->f, "data: [DONE]\n\n");
     }
     if (c->f.end == END_OPEN) {
-        for (int i = 0; i < 150 && !atomic_load(&fake_stopping); i++) {
+        for (int i = 0; i < 500 && !atomic_load(&fake_stopping); i++) {
             fake_sleep(20);
         }
         return false;
