@@ -169,7 +169,8 @@ static sluice_status finish_row(struct bench *b, struct row *row, sluice_error *
     return SLUICE_OK;
 }
 
-/* What the cell says of the server's capacity: requests per second; open loop: share of them within the latency target. */
+/* What the cell says of the server's capacity: requests per second; open loop: share of them within the latency
+ * target. */
 static double capacity(const struct row *row) {
     const struct stats_summary *m = row->metric;
     if (row->cell.arrival == ARRIVAL_POISSON) {

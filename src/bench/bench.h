@@ -1,10 +1,10 @@
 /*
- * Runs a suite against an OpenAI-compatible server and writes a record (docs/records.md): the machine, the target, every
- * request's own times, and rows whose figures follow from them. Lines are written as they come to be, so what was measured
- * before an interruption stays.
+ * Runs a suite against an OpenAI-compatible server and writes a record (docs/records.md): the machine, the target,
+ * every request's own times, and rows whose figures follow from them. Lines are written as they come to be, so what
+ * was measured before an interruption stays.
  *
- * Order of a run: limits of the machine and engine-only tests in processes of their own, while nothing else runs; then the
- * server; then the suite's cells, one after the other.
+ * Order of a run: limits of the machine and engine-only tests in processes of their own, while nothing else runs;
+ * then the server; then the suite's cells, one after the other.
  */
 #ifndef BENCH_BENCH_H
 #define BENCH_BENCH_H
@@ -84,11 +84,11 @@ struct bench {
     struct buf line;
 };
 
-/* SLUICE_E_CANCELLED: interrupted; everything measured until then is in the record. Other errors mean that nothing could
- * be measured; failed requests of a row are in the row. */
+/* SLUICE_E_CANCELLED: interrupted; everything measured until then is in the record. Other errors mean that nothing
+ * could be measured; failed requests of a row are in the row. */
 sluice_status bench_run(const struct bench_options *options, sluice_error *err);
 
-/* ---- Parts, for this and for comparisons ------------------------------------------------------------------------------- */
+/* ---- Parts, for this and for comparisons -------------------- */
 
 /* hash_ms: how long the SHA-256 may be waited for. */
 sluice_status model_facts_read(const char *path, int hash_ms, struct model_facts *out, sluice_error *err);
@@ -103,11 +103,12 @@ sluice_status bench_send_open_loop(struct bench *b, struct row *row, const struc
 /* Sweeps rates of arrival, after the closed loop's rows showed that the server carries capacity_rps. */
 sluice_status bench_sweep_rates(struct bench *b, double capacity_rps, sluice_error *err);
 /* Cuts the prompt, sends, judges, writes and reports a row of a cell; *rate (may be NULL): requests per second that it
- * carried, of an open loop the share of requests within the latency target; *refused (may be NULL): the server takes no prompt of that size, and no row was made. */
+ * carried, of an open loop the share of requests within the latency target; *refused (may be NULL): the server takes
+ * no prompt of that size, and no row was made. */
 sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t deadline_ns, double *rate,
                              bool *refused, sluice_error *err);
 
-/* ---- Engine-only tests and probes, by this program in processes of their own ------------------------------------------- */
+/* ---- Engine-only tests and probes, by this program in processes of their own -------------------- */
 
 struct raw_rows {
     struct row *rows; /* [n] */
@@ -123,7 +124,7 @@ void raw_rows_free(struct raw_rows *r);
 /* Median ms of the engine-only prefill of n tokens; -1 unknown. */
 double raw_prefill_ms(const struct raw_rows *r, uint32_t n_tokens);
 
-/* ---- Lines of the record ------------------------------------------------------------------------------------------------ */
+/* ---- Lines of the record -------------------- */
 
 sluice_status bench_write_run(struct bench *b, sluice_error *err);
 sluice_status bench_write_probes(struct bench *b, sluice_error *err);
@@ -153,7 +154,7 @@ sluice_status bench_quality_own(struct bench *b, const char *self, sluice_error 
 sluice_status bench_quality_foreign(struct bench *b, sluice_error *err);
 void bench_put_quality(struct buf *line, const struct run_quality *q);
 
-/* ---- The table for people ------------------------------------------------------------------------------------------------ */
+/* ---- The table for people -------------------- */
 
 void bench_table_head(struct buf *out, const struct bench *b);
 void bench_table_row(struct buf *out, const struct row *row);

@@ -1,5 +1,5 @@
-/* Programs run beside the measurement: a server of our own (`<this program> serve --port 0 ...`), started, waited for and
- * stopped; and tools whose output is taken. They die with us. */
+/* Programs run beside the measurement: a server of our own (`<this program> serve --port 0 ...`), started, waited
+ * for and stopped; and tools whose output is taken. They die with us. */
 #ifndef BENCH_CHILD_H
 #define BENCH_CHILD_H
 
@@ -14,9 +14,9 @@ struct child;
  * goes to url. On failure the sentence carries the last line that the child wrote. */
 sluice_status child_start(char *const argv[], const atomic_bool *stop, struct child **out, char *url, size_t cap,
                           sluice_error *err);
-/* A server given as a command line for the shell. "{port}" in it stands for a free port of the loopback address, and the server is
- * ready once http://127.0.0.1:PORT answers an HTTP request with 200 at /health or /v1/models; without "{port}" it must print "listening
- * on URL". */
+/* A server given as a command line for the shell. "{port}" in it stands for a free port of the loopback address, and
+ * the server is ready once http://127.0.0.1:PORT answers an HTTP request with 200 at /health or /v1/models; without
+ * "{port}" it must print "listening on URL". */
 sluice_status child_start_command(const char *command, const atomic_bool *stop, struct child **out, char *url,
                                   size_t cap, sluice_error *err);
 int child_pid(const struct child *c); /* -1 once it is known to have ended */

@@ -1,9 +1,9 @@
 /*
- * An HTTP client for OpenAI-compatible servers, made for measuring up to hundreds of streams at once. One thread, libcurl's
- * multi-socket interface over epoll; connections stay open between requests.
+ * An HTTP client for OpenAI-compatible servers, made for measuring up to hundreds of streams at once. One thread,
+ * libcurl's multi-socket interface over epoll; connections stay open between requests.
  *
- * While requests run nothing is parsed: what arrives is stamped and kept, and becomes samples after the last of them has
- * ended. So a stream's reading costs the other streams little, and the machine under test little.
+ * While requests run nothing is parsed: what arrives is stamped and kept, and becomes samples after the last of them
+ * has ended. So a stream's reading costs the other streams little, and the machine under test little.
  */
 #ifndef BENCH_CLIENT_H
 #define BENCH_CLIENT_H

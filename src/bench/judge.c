@@ -1,4 +1,5 @@
-/* What can be said about a row beside its figures: the cache's state, batching, and whether the work was the work asked for. */
+/* What can be said about a row beside its figures: the cache's state, batching, and whether the work was the work
+ * asked for. */
 #include "bench/client.h"
 #include "bench/row.h"
 
@@ -89,8 +90,8 @@ static int compare_doubles(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Mean distance of the first tokens of a round, in service times (first to last token): about 1 where each request waits
- * for the one before it, near 0 where all run side by side. Negative: not known. */
+/* Mean distance of the first tokens of a round, in service times (first to last token): about 1 where each request
+ * waits for the one before it, near 0 where all run side by side. Negative: not known. */
 static double round_spacing(const struct sample *s, uint32_t n) {
     double first[CLIENT_STREAMS_MAX];
     double service = 0;

@@ -1,6 +1,7 @@
 /*
- * Open loop: requests arrive by themselves, whether or not the server keeps up. Poisson arrivals at a number of rates; with
- * a latency target the sweep goes up until too few requests meet it and then closes in on the knee between the two.
+ * Open loop: requests arrive by themselves, whether or not the server keeps up. Poisson arrivals at a number of
+ * rates; with a latency target the sweep goes up until too few requests meet it and then closes in on the knee
+ * between the two.
  */
 #include "bench/bench.h"
 

@@ -1,6 +1,7 @@
 /*
- * What the engine does without a server, and what the machine could do at most: `raw` and `probe` of this program, each in a
- * process of its own that ends before the server starts. Their JSON is read by name; what is missing stays unknown.
+ * What the engine does without a server, and what the machine could do at most: `raw` and `probe` of this program,
+ * each in a process of its own that ends before the server starts. Their JSON is read by name; what is missing stays
+ * unknown.
  */
 #include "bench/bench.h"
 
@@ -132,8 +133,8 @@ static sluice_status add_raw(struct bench *b, struct json_object *o, sluice_erro
     return SLUICE_OK;
 }
 
-/* The prompt lengths of the suite, so that a server's share of the time to the first token can be told; and one that all
- * records have. */
+/* The prompt lengths of the suite, so that a server's share of the time to the first token can be told; and one that
+ * all records have. */
 static void prompt_list(const struct suite *s, char *out, size_t cap) {
     uint32_t seen[SUITE_CELLS_MAX + 1];
     uint32_t n = 0;

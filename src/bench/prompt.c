@@ -218,7 +218,8 @@ static sluice_status cut(struct cutter *c, sluice_error *err) {
     return SLUICE_OK;
 }
 
-/* What any two requests share: the template up to the nonce. Exact where the target renders it, else all of the template. */
+/* What any two requests share: the template up to the nonce. Exact where the target renders it, else all of the
+ * template. */
 static void find_template_tokens(struct cutter *c) {
     struct prompt *p = c->prompt;
     struct buf rendered = {0};

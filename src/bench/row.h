@@ -1,7 +1,7 @@
 /*
  * A row: what a reader compares. Its samples, the figures that follow from them (docs/records.md has the formulas), and
- * what can be said about them: whether the cache was in the state it should have been in, whether requests were computed
- * together or waited for each other, how close to a measured limit the rate comes.
+ * what can be said about them: whether the cache was in the state it should have been in, whether requests were
+ * computed together or waited for each other, how close to a measured limit the rate comes.
  */
 #ifndef BENCH_ROW_H
 #define BENCH_ROW_H
@@ -40,7 +40,8 @@ enum batching { BATCHING_SINGLE, BATCHING_BATCHED, BATCHING_QUEUED, BATCHING_MIX
 extern const char *const batching_names[];    /* of enum batching */
 extern const char *const cache_state_names[]; /* of enum cache_state; NULL for the last */
 
-/* What is known of the file that the server runs; n_params 0: nothing. Bytes and operations are of one token of one stream. */
+/* What is known of the file that the server runs; n_params 0: nothing. Bytes and operations are of one token of one
+ * stream. */
 struct model_facts {
     char name[256], sha256[65], architecture[32], quantization[32], repository[160], commit[64];
     uint64_t bytes, n_params, n_params_active, decode_bytes, kv_bytes_per_token, prefill_ops;
@@ -114,7 +115,8 @@ struct sample *row_add_samples(struct row *row, uint32_t n);
 
 /* Fills metric, percentile, n_failed, n_ok and error from the samples. false when memory is out. */
 bool row_summarise(struct row *row);
-/* Cache state and batching; and what makes a row invalid: work that is not the work that was asked for. Needs the figures. */
+/* Cache state and batching; and what makes a row invalid: work that is not the work that was asked for. Needs the
+ * figures. */
 void row_judge(struct row *row, bool reports_cached);
 /* Share of the limit at the row's median rate. drafts: the server guesses tokens ahead. Needs figures and batching. */
 void row_set_limit(struct row *row, const struct model_facts *file, const struct limits *limits, bool drafts);

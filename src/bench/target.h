@@ -1,6 +1,6 @@
 /*
- * The server that is measured: what it says it is, how it counts tokens, and which request fields it takes. Everything is
- * asked of the server and nothing is assumed of its name; what it does not say stays empty.
+ * The server that is measured: what it says it is, how it counts tokens, and which request fields it takes.
+ * Everything is asked of the server and nothing is assumed of its name; what it does not say stays empty.
  */
 #ifndef BENCH_TARGET_H
 #define BENCH_TARGET_H

@@ -1,5 +1,5 @@
-/* The texts of the workloads. Sizes follow the public page of this model: 31, 65, 752 and 602 prompt tokens, 100, 883, 111
- * and 500 tokens of answer. */
+/* The texts of the workloads. Sizes follow the public page of this model: 31, 65, 752 and 602 prompt tokens, 100,
+ * 883, 111 and 500 tokens of answer. */
 #include "bench/workload.h"
 
 const struct workload workload_chat = {

@@ -1,7 +1,7 @@
 /*
- * A loopback HTTP server that behaves as told: an OpenAI-compatible one with a tokenizer, a chat template, a prefix cache,
- * slots and a clock that are all known exactly, or one that does any of the things that servers do wrong. A thread per
- * connection, keep-alive. Times are kept to absolute deadlines, and what was really sent when is logged.
+ * A loopback HTTP server that behaves as told: an OpenAI-compatible one with a tokenizer, a chat template, a prefix
+ * cache, slots and a clock that are all known exactly, or one that does any of the things that servers do wrong. A
+ * thread per connection, keep-alive. Times are kept to absolute deadlines, and what was really sent when is logged.
  *
  * Its tokens: runs of letters and digits, and every other visible character; special marks <|..|> are one. A prompt is
  * one start token, then per message <|im_start|> role content <|im_end|>, then <|im_start|> assistant.

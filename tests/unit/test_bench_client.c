@@ -72,7 +72,7 @@ static void check_good(struct sample *s, uint32_t tokens) {
     assert_int_equal(s->output_tokens, tokens);
     assert_int_equal(s->chunks, tokens);
     assert_string_equal(s->finish, "length");
-    /* the order that times must have, and the wait before the first token; a busy machine may hand over the rest at once */
+    /* the order that times must have, and the wait before the first token; a busy machine may hand over more at once */
     assert_true(s->send_ms >= 0 && s->first_byte_ms > 0);
     assert_true(s->first_byte_ms <= s->first_token_ms && s->first_token_ms >= 2.9);
     assert_true(s->last_token_ms >= s->first_token_ms && s->end_ms >= s->last_token_ms);
@@ -336,8 +336,8 @@ static struct cost measure(uint32_t n, uint32_t tokens) {
     return cost;
 }
 
-/* Bounds that hold on a busy machine too: what is stamped is never early, and the processor time of a piece does not depend
- * on who else wants the processor. The figures themselves are printed. */
+/* Bounds that hold on a busy machine too: what is stamped is never early, and the processor time of a piece does not
+ * depend on who else wants the processor. The figures themselves are printed. */
 static void test_cost(void **state) {
     (void)state;
     static const uint32_t widths[] = {1, 4, 16, 64, 256};

@@ -260,7 +260,8 @@ static void assert_between(double low, double v, double high) {
 }
 
 /* 0.05 ms per computed prompt token and 1 ms per output token: rates, cold and warm, are what they must be. Bounds are
- * wide, because a busy machine delays what is sent and what is read; what the client itself adds is in test_bench_client. */
+ * wide, because a busy machine delays what is sent and what is read; what the client itself adds is in
+ * test_bench_client. */
 static void test_known_times(void **state) {
     (void)state;
     fake_reset();
@@ -522,8 +523,9 @@ static void test_depth(void **state) {
     drop(o);
 }
 
-/* Arrivals that the server keeps up with, and a latency target whose knee is found: 25 ms of service in one slot carry at
- * most 40 requests per second, and fewer within a time to the first token that leaves little room for a queue. */
+/* Arrivals that the server keeps up with, and a latency target whose knee is found: 25 ms of service in one slot
+ * carry at most 40 requests per second, and fewer within a time to the first token that leaves little room for a
+ * queue. */
 static void test_load(void **state) {
     (void)state;
     fake_reset();
