@@ -21,9 +21,10 @@ enum { ACT_MAX = 2047, ACT_LOW_BITS = 6 };
 struct acts {
     uint32_t n_cols;
     float *f;        /* [n][n_cols] */
-    int16_t *q;      /* [n][n_cols]: f = q * scale */
-    int8_t *hi, *lo; /* [n][n_cols]: q = hi * 64 + lo, 0 <= lo < 64 */
-    int16_t *halves; /* [n][n_cols / 16]: sum of q over each 16 */
+    /* [n][n_cols]: f = q * scale, in the order in which 4-bit quants come apart: of every 128 columns, in sub-blocks of 32, the even
+     * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
+    int16_t *q;
+    int8_t *hi, *lo; /* [n][n_cols], in order of columns: q = hi * 64 + lo, 0 <= lo < 64; or NULL: `pack` needs them */
     float *scale;    /* [n][n_cols / 256] */
     float *sums;     /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
     uint8_t *packs;  /* [(n + 15) / 16][kernels_pack_bytes]: all of the above once more, by `pack`; NULL where it is */
@@ -38,9 +39,8 @@ static inline struct acts acts_from(const struct acts *x, size_t i) {
     struct acts y = {.n_cols = x->n_cols, .f = x->f + i * x->n_cols};
     if (x->q) {
         y.q = x->q + i * x->n_cols;
-        y.hi = x->hi + i * x->n_cols;
-        y.lo = x->lo + i * x->n_cols;
-        y.halves = x->halves + i * (x->n_cols / 16);
+        y.hi = x->hi ? x->hi + i * x->n_cols : NULL;
+        y.lo = x->hi ? x->lo + i * x->n_cols : NULL;
         y.scale = x->scale + i * (x->n_cols / QK);
         y.sums = x->sums + i * acts_sums_stride(x->n_cols);
     }
@@ -61,7 +61,8 @@ struct mm {
     float *y;
     size_t y_stride;
     bool add;
-    const float *gain; /* [n] or NULL */
+    const float *gain;   /* [n] or NULL */
+    const uint8_t *next; /* what this thread reads after its rows, to be fetched meanwhile; NULL where that is not known */
 };
 
 /* Queries of one KV head against its pages. K pages are [dim][64] so that lanes are positions, V pages [64][dim]. */

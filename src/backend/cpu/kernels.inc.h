@@ -212,9 +212,8 @@ static void quantize(const struct acts *x, uint32_t i) {
     const uint32_t sums_stride = acts_sums_stride(x->n_cols);
     const float *f = x->f + (size_t)i * x->n_cols;
     int16_t *q = x->q + (size_t)i * x->n_cols;
-    int8_t *hi = x->hi + (size_t)i * x->n_cols;
-    int8_t *lo = x->lo + (size_t)i * x->n_cols;
-    int16_t *halves = x->halves + (size_t)i * (x->n_cols / 16);
+    int8_t *hi = x->hi ? x->hi + (size_t)i * x->n_cols : NULL;
+    int8_t *lo = x->hi ? x->lo + (size_t)i * x->n_cols : NULL;
     float *sums = x->sums + (size_t)i * sums_stride;
     const vf limit = vf_set1(ACT_MAX);
     for (uint32_t b = 0; b < n_blocks; b++) {
@@ -227,29 +226,36 @@ static void quantize(const struct acts *x, uint32_t i) {
         /* a block this small contributes nothing, and its reciprocal would overflow */
         float inverse = top > 1e-30f ? ACT_MAX / top : 0;
         x->scale[(size_t)i * n_blocks + b] = inverse == 0 ? (top > 1 ? top : 0) : scale; /* infinity goes on as infinity */
+        int16_t plain[QK];
         for (int c = 0; c < QK; c += 16) { /* within limits whatever the input, NaN too: the sums must not overflow */
             vf v = vf_mul(vf_load(f + c), vf_set1(inverse));
-            vf_store_i16(q + c, vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit));
+            vf_store_i16(plain + c, vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit));
         }
-        for (int c = 0; c < QK; c++) {
-            hi[c] = (int8_t)(q[c] >> ACT_LOW_BITS);
-            lo[c] = (int8_t)(q[c] & ((1 << ACT_LOW_BITS) - 1));
-        }
-        for (int s = 0; s < QK / 16; s++) {
-            int16_t sum = 0;
-            for (int c = 0; c < 16; c++) {
-                sum = (int16_t)(sum + q[16 * s + c]);
-            }
-            halves[s] = sum;
+        for (int c = 0; c < QK && hi; c++) {
+            hi[c] = (int8_t)(plain[c] >> ACT_LOW_BITS);
+            lo[c] = (int8_t)(plain[c] & ((1 << ACT_LOW_BITS) - 1));
         }
         for (int s = 0; s < 8; s++) {
-            sums[s] = scale * (float)(halves[2 * s] + halves[2 * s + 1]);
+            int sum = 0;
+            for (int c = 0; c < 32; c++) {
+                sum += plain[32 * s + c];
+            }
+            sums[s] = scale * (float)sum;
+        }
+        for (int c = 0; c < QK; c += 128) {
+            vs s[4];
+            for (int k = 0; k < 4; k++) {
+                s[k] = vs_load(plain + c + 32 * k);
+            }
+            vs_store(q + c, vs_evens(s[0], s[2]));
+            vs_store(q + c + 32, vs_odds(s[0], s[2]));
+            vs_store(q + c + 64, vs_evens(s[1], s[3]));
+            vs_store(q + c + 96, vs_odds(s[1], s[3]));
         }
         f += QK;
         q += QK;
-        hi += QK;
-        lo += QK;
-        halves += QK / 16;
+        hi = hi ? hi + QK : NULL;
+        lo = hi ? lo + QK : NULL;
         sums += 8;
     }
     for (uint32_t s = 8 * n_blocks; s < sums_stride; s++) {

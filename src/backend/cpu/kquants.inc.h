@@ -26,6 +26,22 @@ VEC __m512i v8_control(int i, int j) {
                                                               0x03020302, 0x03020302, 0x03020302, 0x03020302,          \
                                                               0x05040504, 0x05040504, 0x05040504, 0x05040504,          \
                                                               0x07060706, 0x07060706, 0x07060706, 0x07060706)))
+/* the unsigned bytes sc[i] for elements 0..15 and sc[j] for 16..31 */
+VEC __m512i v8_byte_control(int i, int j) {
+    return _mm512_inserti64x4(_mm512_set1_epi16((short)(i | 0x8000)), _mm256_set1_epi16((short)(j | 0x8000)), 1);
+}
+VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) {
+    long long all;
+    memcpy(&all, sc, 8);
+    return _mm512_shuffle_epi8(_mm512_set1_epi64(all), v8_byte_control(i, j));
+}
+/* 64 times the signed bytes sc[i], sc[i + 1], sc[j], sc[j + 1] of 16 for 8 elements each */
+VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
+    __m512i words = _mm512_castsi256_si512(_mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)sc)), 6));
+    __m512i at = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_setr_m128i(_mm_set1_epi16((short)i), _mm_set1_epi16((short)(i + 1)))),
+                                    _mm256_setr_m128i(_mm_set1_epi16((short)j), _mm_set1_epi16((short)(j + 1))), 1);
+    return _mm512_permutexvar_epi16(at, words);
+}
 #elif defined(__AVX2__)
 typedef __m256i v8;
 VEC v8 v8_from_u8(uint64_t b) { return _mm256_broadcastsi128_si256(_mm_cvtepu8_epi16(_mm_cvtsi64_si128((long long)b))); }
@@ -37,6 +53,20 @@ VEC __m256i v8_pick2(v8 s, int i, int j) {
                                                     _mm_set1_epi16((short)(2 * j | (2 * j + 1) << 8))));
 }
 #define V8_SPREAD4(s, i) ((vs){v8_pick2(s, i, (i) + 1), v8_pick2(s, (i) + 2, (i) + 3)})
+VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) {
+    long long all;
+    memcpy(&all, sc, 8);
+    __m256i v = _mm256_set1_epi64x(all);
+    return (vs){_mm256_shuffle_epi8(v, _mm256_set1_epi16((short)(i | 0x8000))), _mm256_shuffle_epi8(v, _mm256_set1_epi16((short)(j | 0x8000)))};
+}
+VEC __m256i v8_pick_i8(__m256i v, int i) { /* to the high byte of each word, and down with the sign to 64 times its value */
+    return _mm256_srai_epi16(_mm256_shuffle_epi8(v, _mm256_setr_m128i(_mm_set1_epi16((short)(i << 8 | 0x80)),
+                                                                      _mm_set1_epi16((short)((i + 1) << 8 | 0x80)))), 2);
+}
+VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
+    __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)sc));
+    return (vs){v8_pick_i8(v, i), v8_pick_i8(v, j)};
+}
 #else
 typedef struct {
     int16_t v[8];
@@ -64,15 +94,15 @@ VEC vs v8_spread4(v8 s, int i) {
     return r;
 }
 #define V8_SPREAD4(s, i) v8_spread4(s, i)
+VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) { return vs_set2(sc[i], sc[j]); }
+VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
+    vs r;
+    for (int e = 0; e < 32; e++) {
+        r[e] = (int16_t)(64 * (int8_t)sc[(e < 16 ? i : j) + e / 8 % 2]);
+    }
+    return r;
+}
 #endif
-
-/* ---- One block against one or two tokens, in bytes ---- */
-
-/* What a block's products need of a token's activations. */
-struct k_token {
-    const int8_t *hi, *lo;
-    const int16_t *halves;
-};
 
 /* The packed 6-bit scales and minima of a Q4_K or Q5_K block. Scalar bit work on purpose: the vector units are what a decoding
  * core runs out of first. */
@@ -87,186 +117,10 @@ VEC uint64_t k_scale_bytes(const uint8_t *p, uint64_t *mins) {
     return (a & 0x3F3F3F3F) | (uint64_t)sc_high << 32;
 }
 
-/* T sums (to be added over lanes) of quants q with scales spread as k. */
-VEC void k_dots(vi *out, const vb q[4], const vs k[4], const struct k_token *x, const int T) {
-    for (int t = 0; t < T; t++) {
-        vi hi = vi_zero();
-        vi lo = vi_zero();
-        for (int c = 0; c < 4; c++) {
-            hi = vi_dot(hi, vs_dot_bytes(q[c], vb_load(x[t].hi + 64 * c)), k[c]);
-            lo = vi_dot(lo, vs_dot_bytes(q[c], vb_load(x[t].lo + 64 * c)), k[c]);
-        }
-        out[8 * t] = vi_add(vi_shl(hi, ACT_LOW_BITS), lo);
-    }
-}
-
-/* Each: out[8 t] from the block at p and token t; returns where d stands, dmin following it; mins of types that have them. */
-VEC const uint8_t *k_block_q4_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
-    const struct block_q4_k *b = (const struct block_q4_k *)p;
-    v8 s = v8_from_u8(k_scale_bytes(b->scales, mins));
-    vb q[4];
-    for (int c = 0; c < 4; c++) {
-        q[c] = vb_twice(b->qs + 32 * c, 0, -4, 15);
-    }
-    vs k[4] = {V8_SPREAD(s, 0, 1), V8_SPREAD(s, 2, 3), V8_SPREAD(s, 4, 5), V8_SPREAD(s, 6, 7)};
-    k_dots(out, q, k, x, T);
-    return p;
-}
-
-VEC const uint8_t *k_block_q5_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
-    const struct block_q5_k *b = (const struct block_q5_k *)p;
-    v8 s = v8_from_u8(k_scale_bytes(b->scales, mins));
-    vb q[4];
-    for (int c = 0; c < 4; c++) { /* bit s of a byte of qh goes to bit 4 */
-        q[c] = vb_or(vb_twice(b->qs + 32 * c, 0, -4, 15), vb_twice(b->qh, 4 - 2 * c, 3 - 2 * c, 16));
-    }
-    vs k[4] = {V8_SPREAD(s, 0, 1), V8_SPREAD(s, 2, 3), V8_SPREAD(s, 4, 5), V8_SPREAD(s, 6, 7)};
-    k_dots(out, q, k, x, T);
-    return p;
-}
-
-VEC const uint8_t *k_block_q6_k(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins) {
-    (void)mins;
-    const struct block_q6_k *b = (const struct block_q6_k *)p;
-    vb q[4];
-    vs k[4];
-    for (int h = 0; h < 2; h++) {
-        vb l = vb_load(b->ql + 64 * h);
-        q[2 * h] = vb_or(vb_and(l, vb_set1(15)), vb_twice(b->qh + 32 * h, 4, 2, 48));
-        q[2 * h + 1] = vb_or(vb_shr4(l), vb_twice(b->qh + 32 * h, 0, -2, 48));
-        v8 s = v8_from_i8(b->scales + 8 * h);
-        k[2 * h] = V8_SPREAD4(s, 0);
-        k[2 * h + 1] = V8_SPREAD4(s, 4);
-    }
-    k_dots(out, q, k, x, T);
-    for (int t = 0; t < T; t++) { /* quants stand 32 too high: 32 * scale * (sum of the 16 activations) too much */
-        out[8 * t] = vi_sub(out[8 * t], vi_shl(vi_dot_short(b->scales, x[t].halves), 5));
-    }
-    return (const uint8_t *)&b->d;
-}
-
-typedef const uint8_t *(*k_block_fn)(const uint8_t *p, const struct k_token *x, const int T, vi *out, uint64_t *mins);
-
-/* ---- Rows: R rows x T tokens, R * T <= 2 ---- */
-
 /* Inner loops are functions of their own: inlined into one another they run out of address registers. */
 #define KERNEL static __attribute__((noinline))
-#ifndef ROWS_AHEAD
-#define ROWS_AHEAD 8192
-#endif
 
-enum { CHUNK = 8 }; /* blocks whose sums make one vector, two outputs side by side */
-
-/* CHUNK blocks of R rows against T tokens: integers, gathered while the weights stream by. Their float step comes one chunk
- * later, when what was stored here in small pieces can be loaded in large ones without waiting. */
-struct k_step {
-    vi sums[2 * CHUNK]; /* [R * T][CHUNK] */
-    uint16_t d[2 * CHUNK], dmin[2 * CHUNK];
-    uint64_t mins[2 * CHUNK];
-    uint32_t row, b0;
-};
-
-VEC void k_gather(const struct mm *m, struct k_step *s, const struct k_token *tokens, const int R, const int T, k_block_fn block,
-                  const size_t block_bytes, const bool has_mins) {
-    const uint32_t left = m->n_cols / QK - s->b0;
-    const int n = left < CHUNK ? (int)left : CHUNK;
-    for (int r = 0; r < R; r++) {
-        const uint8_t *p = m->w + (s->row + (uint32_t)r) * m->row_bytes + s->b0 * block_bytes;
-        struct k_token x[2];
-        for (int t = 0; t < T; t++) {
-            x[t] = (struct k_token){tokens[t].hi + (size_t)QK * s->b0, tokens[t].lo + (size_t)QK * s->b0,
-                                    tokens[t].halves + (size_t)QK / 16 * s->b0};
-        }
-        for (int i = 0; i < n; i++) {
-            for (uint32_t c = 0; c < block_bytes; c += 64) {
-                VEC_PREFETCH(p + ROWS_AHEAD + c);
-            }
-            const uint8_t *head = block(p, x, T, s->sums + CHUNK * r + i, &s->mins[CHUNK * r + i]);
-            for (int t = 0; t < T; t++) {
-                memcpy(&s->d[CHUNK * (r + t) + i], head, 2);
-                x[t].hi += QK;
-                x[t].lo += QK;
-                x[t].halves += QK / 16;
-            }
-            if (has_mins) {
-                memcpy(&s->dmin[CHUNK * r + i], head + 2, 2);
-            }
-            p += block_bytes;
-        }
-        for (int i = n; i < CHUNK; i++) { /* a row's last chunk may be short: its sums stay, its factors are 0 */
-            s->d[CHUNK * r + i] = s->d[CHUNK * (r + T - 1) + i] = s->dmin[CHUNK * r + i] = 0;
-        }
-    }
-}
-
-struct k_sum {
-    float acc[2];
-    vf part[2];
-};
-
-VEC void k_fold(const struct mm *m, const struct k_step *s, struct k_sum *y, const int R, const int T, const bool has_mins,
-                const float *scales) {
-    const uint32_t n_blocks = m->n_cols / QK;
-    const int outputs = R * T;
-    if (s->b0 == 0) {
-        *y = (struct k_sum){{0, 0}, {vf_zero(), vf_zero()}};
-    }
-    float products[2 * CHUNK];
-    vf_store(products, vf_mul(vi_to_f(vi_reduce16(s->sums)), vf_mul(vf_load_f16(s->d), vf_load(scales + 2 * (size_t)s->b0))));
-    for (int o = 0; o < outputs; o++) {
-        for (int i = 0; i < CHUNK; i++) { /* chains of different rows overlap */
-            y->acc[o] += products[CHUNK * o + i];
-        }
-    }
-    if (has_mins) {
-        float dmin[2 * CHUNK];
-        vf_store(dmin, vf_load_f16(s->dmin));
-        for (uint32_t i = 0; i < CHUNK && s->b0 + i < n_blocks; i += 2) {
-            for (int o = 0; o < outputs; o++) {
-                uint32_t at = CHUNK * (uint32_t)(R == 2 ? o : 0) + i;
-                const float *sums = m->x->sums + (size_t)src_row(m, R == 2 ? 0 : (uint32_t)o) * acts_sums_stride(m->n_cols);
-                vf mins = vf_mul(vf_load_u8((const uint8_t *)&s->mins[at]), vf_set2(dmin[at], dmin[at + 1]));
-                y->part[o] = vf_fma(mins, vf_load(sums + 8 * (s->b0 + i)), y->part[o]);
-            }
-        }
-    }
-    if (s->b0 + CHUNK >= n_blocks) {
-        for (int o = 0; o < outputs; o++) {
-            float dot = has_mins ? y->acc[o] - vf_reduce_add(y->part[o]) : y->acc[o];
-            put(m, R == 2 ? 0 : (uint32_t)o, R == 2 ? s->row + (uint32_t)o : s->row, dot);
-        }
-    }
-}
-
-/* Rows [row0, row1), a multiple of R, against tokens [0, T); R * T <= 2. scales[block / CHUNK][2][CHUNK]: of the tokens. */
-VEC void k_rows(const struct mm *m, uint32_t row0, uint32_t row1, const int R, const int T, k_block_fn block,
-                const size_t block_bytes, const bool has_mins, const float *scales) {
-    const uint32_t n_blocks = m->n_cols / QK;
-    struct k_token tokens[2];
-    for (int t = 0; t < T; t++) {
-        size_t src = src_row(m, (uint32_t)t);
-        tokens[t] = (struct k_token){m->x->hi + src * m->n_cols, m->x->lo + src * m->n_cols,
-                                     m->x->halves + src * (m->n_cols / 16)};
-    }
-    struct k_step steps[2];
-    memset(steps, 0, sizeof steps);
-    struct k_sum sum = {{0, 0}, {vf_zero(), vf_zero()}};
-    uint32_t k = 0;
-    for (uint32_t row = row0; row < row1; row += (uint32_t)R) {
-        for (uint32_t b0 = 0; b0 < n_blocks; b0 += CHUNK, k++) {
-            struct k_step *s = &steps[k & 1];
-            s->row = row;
-            s->b0 = b0;
-            k_gather(m, s, tokens, R, T, block, block_bytes, has_mins);
-            if (k) {
-                k_fold(m, &steps[~k & 1], &sum, R, T, has_mins, scales);
-            }
-        }
-    }
-    if (k) {
-        k_fold(m, &steps[~k & 1], &sum, R, T, has_mins, scales);
-    }
-}
+#include "backend/cpu/krows.inc.h"
 
 /* ---- Panels ---- */
 
@@ -287,9 +141,11 @@ VEC struct panel panel_at(void *scratch) {
     return p;
 }
 
-VEC v8 k_scales(const uint8_t *p, float dmin, float *mins) {
+/* A block's scales as bytes, and dmin * m. */
+VEC void k_scales(const uint8_t *p, float dmin, uint8_t sc[8], float *mins) {
     uint64_t mn;
-    uint64_t sc = k_scale_bytes(p, &mn);
+    uint64_t bytes = k_scale_bytes(p, &mn);
+    memcpy(sc, &bytes, 8);
 #if defined(__AVX2__)
     __m256 m = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)mn)));
     _mm256_storeu_ps(mins, _mm256_mul_ps(m, _mm256_set1_ps(dmin)));
@@ -298,73 +154,37 @@ VEC v8 k_scales(const uint8_t *p, float dmin, float *mins) {
         mins[i] = dmin * (float)(mn >> (8 * i) & 255);
     }
 #endif
-    return v8_from_u8(sc);
 }
 
-/* w[s] = (scale * quant) of weights 32 s .. 32 s + 31; returns d */
-VEC float unpack_q4_k(const uint8_t *p, vs w[8], float *mins) {
+/* w = (scale * quant) of 256 weights in the order of struct acts.q; returns d */
+VEC float panel_q4_k(const uint8_t *p, vs w[8], float *mins) {
     const struct block_q4_k *b = (const struct block_q4_k *)p;
-    v8 s = k_scales(b->scales, half_at(&b->dmin), mins);
-    vs mask = vs_set1(15);
-#define CHUNK(c)                                                                                                       \
-    {                                                                                                                  \
-        vs v = vs_load_u8(b->qs + 32 * (c));                                                                           \
-        w[2 * (c)] = vs_mul(vs_and(v, mask), V8_SPREAD(s, 2 * (c), 2 * (c)));                                          \
-        w[2 * (c) + 1] = vs_mul(vs_shr(v, 4), V8_SPREAD(s, 2 * (c) + 1, 2 * (c) + 1));                                 \
-    }
-    CHUNK(0) CHUNK(1) CHUNK(2) CHUNK(3)
-#undef CHUNK
+    uint8_t sc[8];
+    k_scales(b->scales, half_at(&b->dmin), sc, mins);
+    k_half_q4_k(p, sc, 0, w);
+    k_half_q4_k(p, sc, 1, w + 4);
     return half_at(&b->d);
 }
 
-VEC float unpack_q5_k(const uint8_t *p, vs w[8], float *mins) {
+VEC float panel_q5_k(const uint8_t *p, vs w[8], float *mins) {
     const struct block_q5_k *b = (const struct block_q5_k *)p;
-    v8 s = k_scales(b->scales, half_at(&b->dmin), mins);
-    vs mask = vs_set1(15);
-    vs bit = vs_set1(16);
-    vs h = vs_shl(vs_load_u8(b->qh), 4); /* bit s of a byte now stands at 16 << s */
-#define CHUNK(c)                                                                                                       \
-    {                                                                                                                  \
-        vs v = vs_load_u8(b->qs + 32 * (c));                                                                           \
-        vs low = vs_or(vs_and(v, mask), vs_and(vs_shr(h, 2 * (c)), bit));                                              \
-        vs high = vs_or(vs_shr(v, 4), vs_and(vs_shr(h, 2 * (c) + 1), bit));                                            \
-        w[2 * (c)] = vs_mul(low, V8_SPREAD(s, 2 * (c), 2 * (c)));                                                      \
-        w[2 * (c) + 1] = vs_mul(high, V8_SPREAD(s, 2 * (c) + 1, 2 * (c) + 1));                                         \
-    }
-    CHUNK(0) CHUNK(1) CHUNK(2) CHUNK(3)
-#undef CHUNK
+    uint8_t sc[8];
+    k_scales(b->scales, half_at(&b->dmin), sc, mins);
+    k_half_q5_k(p, sc, 0, w);
+    k_half_q5_k(p, sc, 1, w + 4);
     return half_at(&b->d);
 }
 
-VEC float unpack_q6_k(const uint8_t *p, vs w[8], float *mins) {
+VEC float panel_q6_k(const uint8_t *p, vs w[8], float *mins) {
     (void)mins;
-    const struct block_q6_k *b = (const struct block_q6_k *)p;
-    vs mask = vs_set1(15);
-    vs two = vs_set1(48);
-    vs bias = vs_set1(32);
-#define HALF(h)                                                                                                        \
-    {                                                                                                                  \
-        v8 s = v8_from_i8(b->scales + 8 * (h));                                                                        \
-        vs l0 = vs_load_u8(b->ql + 64 * (h));                                                                          \
-        vs l1 = vs_load_u8(b->ql + 64 * (h) + 32);                                                                     \
-        vs q = vs_load_u8(b->qh + 32 * (h));                                                                           \
-        vs q0 = vs_or(vs_and(l0, mask), vs_and(vs_shl(q, 4), two));                                                    \
-        vs q1 = vs_or(vs_and(l1, mask), vs_and(vs_shl(q, 2), two));                                                    \
-        vs q2 = vs_or(vs_shr(l0, 4), vs_and(q, two));                                                                  \
-        vs q3 = vs_or(vs_shr(l1, 4), vs_and(vs_shr(q, 2), two));                                                       \
-        w[4 * (h)] = vs_mul(vs_sub(q0, bias), V8_SPREAD(s, 0, 1));                                                     \
-        w[4 * (h) + 1] = vs_mul(vs_sub(q1, bias), V8_SPREAD(s, 2, 3));                                                 \
-        w[4 * (h) + 2] = vs_mul(vs_sub(q2, bias), V8_SPREAD(s, 4, 5));                                                 \
-        w[4 * (h) + 3] = vs_mul(vs_sub(q3, bias), V8_SPREAD(s, 6, 7));                                                 \
-    }
-    HALF(0) HALF(1)
-#undef HALF
+    k_half_q6_k(p, p + 192, 0, w);
+    k_half_q6_k(p, p + 192, 1, w + 4);
     uint16_t d;
-    memcpy(&d, &b->d, 2);
+    memcpy(&d, p + 208, 2);
     return half_at(&d);
 }
 
-typedef float (*unpack_fn)(const uint8_t *block, vs w[8], float *mins);
+typedef float (*panel_fn)(const uint8_t *block, vs w[8], float *mins);
 
 /* Sums of 4 rows (QK apart) x T tokens over one block. */
 VEC vi k_tile(const int16_t *w, const int16_t *const *a, const int T) {
@@ -501,7 +321,7 @@ KERNEL void k_finish(const struct mm *m, const struct panel *pn, const float *ac
 }
 
 /* Rows [row0, row1) against tokens [i0, i0 + n), n <= KERNELS_PASS. */
-VEC void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, unpack_fn unpack,
+VEC void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n, panel_fn unpack,
                 const size_t block_bytes, const bool has_mins) {
     struct panel pn = panel_at(scratch);
     const uint32_t n_blocks = m->n_cols / QK;
@@ -536,20 +356,59 @@ VEC void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch,
     }
 }
 
-/* Block scales of the one or two tokens in the lanes of k_rows' sums. */
-static float *k_row_scales(const struct mm *m, void *scratch) {
-    const uint32_t n_blocks = m->n_cols / QK;
-    float *scales = scratch;
-    for (uint32_t b = 0; b < (n_blocks + CHUNK - 1) / CHUNK * CHUNK; b++) {
-        for (uint32_t o = 0; o < 2; o++) {
-            uint32_t src = src_row(m, m->n == 2 ? o : 0);
-            scales[b / CHUNK * 2 * CHUNK + o * CHUNK + b % CHUNK] = b < n_blocks ? m->x->scale[(size_t)src * n_blocks + b] : 0;
-        }
+#if defined(__AMX_INT8__)
+/* w[s] = (scale * quant) of weights 32 s .. 32 s + 31, in the order of the file; returns d */
+VEC float unpack_q5_k(const uint8_t *p, vs w[8], float *mins) {
+    const struct block_q5_k *b = (const struct block_q5_k *)p;
+    uint8_t sc[8];
+    k_scales(b->scales, half_at(&b->dmin), sc, mins);
+    uint64_t all;
+    memcpy(&all, sc, 8);
+    v8 s = v8_from_u8(all);
+    vs mask = vs_set1(15);
+    vs bit = vs_set1(16);
+    vs h = vs_shl(vs_load_u8(b->qh), 4); /* bit s of a byte now stands at 16 << s */
+#define CHUNK(c)                                                                                                       \
+    {                                                                                                                  \
+        vs v = vs_load_u8(b->qs + 32 * (c));                                                                           \
+        vs low = vs_or(vs_and(v, mask), vs_and(vs_shr(h, 2 * (c)), bit));                                              \
+        vs high = vs_or(vs_shr(v, 4), vs_and(vs_shr(h, 2 * (c) + 1), bit));                                            \
+        w[2 * (c)] = vs_mul(low, V8_SPREAD(s, 2 * (c), 2 * (c)));                                                      \
+        w[2 * (c) + 1] = vs_mul(high, V8_SPREAD(s, 2 * (c) + 1, 2 * (c) + 1));                                         \
     }
-    return scales;
+    CHUNK(0) CHUNK(1) CHUNK(2) CHUNK(3)
+#undef CHUNK
+    return half_at(&b->d);
 }
 
-#if defined(__AMX_INT8__)
+VEC float unpack_q6_k(const uint8_t *p, vs w[8], float *mins) {
+    (void)mins;
+    const struct block_q6_k *b = (const struct block_q6_k *)p;
+    vs mask = vs_set1(15);
+    vs two = vs_set1(48);
+    vs bias = vs_set1(32);
+#define HALF(h)                                                                                                        \
+    {                                                                                                                  \
+        v8 s = v8_from_i8(b->scales + 8 * (h));                                                                        \
+        vs l0 = vs_load_u8(b->ql + 64 * (h));                                                                          \
+        vs l1 = vs_load_u8(b->ql + 64 * (h) + 32);                                                                     \
+        vs q = vs_load_u8(b->qh + 32 * (h));                                                                           \
+        vs q0 = vs_or(vs_and(l0, mask), vs_and(vs_shl(q, 4), two));                                                    \
+        vs q1 = vs_or(vs_and(l1, mask), vs_and(vs_shl(q, 2), two));                                                    \
+        vs q2 = vs_or(vs_shr(l0, 4), vs_and(q, two));                                                                  \
+        vs q3 = vs_or(vs_shr(l1, 4), vs_and(vs_shr(q, 2), two));                                                       \
+        w[4 * (h)] = vs_mul(vs_sub(q0, bias), V8_SPREAD(s, 0, 1));                                                     \
+        w[4 * (h) + 1] = vs_mul(vs_sub(q1, bias), V8_SPREAD(s, 2, 3));                                                 \
+        w[4 * (h) + 2] = vs_mul(vs_sub(q2, bias), V8_SPREAD(s, 4, 5));                                                 \
+        w[4 * (h) + 3] = vs_mul(vs_sub(q3, bias), V8_SPREAD(s, 6, 7));                                                 \
+    }
+    HALF(0) HALF(1)
+#undef HALF
+    uint16_t d;
+    memcpy(&d, &b->d, 2);
+    return half_at(&d);
+}
+
 #include "backend/cpu/kamx.inc.h"
 #define K_AMX(type, has_mins)                                                                                          \
     KERNEL void amx_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n) {     \
@@ -562,27 +421,20 @@ static float *k_row_scales(const struct mm *m, void *scratch) {
 #endif
 
 #define K_MATMUL(type, has_mins)                                                                                       \
-    KERNEL void rows_1_##type(const struct mm *m, uint32_t row0, uint32_t row1, const float *scales) {                 \
-        uint32_t even = row0 + (row1 - row0) / 2 * 2;                                                                  \
-        k_rows(m, row0, even, 2, 1, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
-        k_rows(m, even, row1, 1, 1, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
-    }                                                                                                                  \
-    KERNEL void rows_2_##type(const struct mm *m, uint32_t row0, uint32_t row1, const float *scales) {                 \
-        k_rows(m, row0, row1, 1, 2, k_block_##type, sizeof(struct block_##type), has_mins, scales);                    \
-    }                                                                                                                  \
     KERNEL void pass_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch, uint32_t i0, uint32_t n) {    \
-        k_pass(m, row0, row1, scratch, i0, n, unpack_##type, sizeof(struct block_##type), has_mins);                   \
+        k_pass(m, row0, row1, scratch, i0, n, panel_##type, sizeof(struct block_##type), has_mins);                    \
     }                                                                                                                  \
     K_AMX(type, has_mins)                                                                                              \
     static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
-        if (m->n <= 2) {                                                                                               \
-            (m->n == 1 ? rows_1_##type : rows_2_##type)(m, row0, row1, k_row_scales(m, scratch));                      \
+        if (m->n <= OUTPUTS) {                                                                                         \
+            few_##type(m, row0, row1, scratch);                                                                        \
             return;                                                                                                    \
         }                                                                                                              \
         for (uint32_t i = 0; i < m->n; i += KERNELS_PASS) {                                                            \
             K_PASS(m, type)(m, row0, row1, scratch, i, m->n - i < KERNELS_PASS ? m->n - i : KERNELS_PASS);             \
         }                                                                                                              \
     }
+
 
 K_MATMUL(q4_k, true)
 K_MATMUL(q5_k, true)

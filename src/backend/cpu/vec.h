@@ -17,6 +17,8 @@
 
 #define VEC static inline __attribute__((always_inline, unused))
 
+typedef float v4 __attribute__((vector_size(16)));
+
 #if defined(__AVX512F__) && defined(__AVX512VNNI__)
 
 #include <immintrin.h>
@@ -83,6 +85,12 @@ VEC vi vi_dot(vi acc, vs a, vs b) {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
     return acc;
 }
+/* the same with the second operand in memory, and without anything to add to */
+VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
+    __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "m"(*(const int16_t(*)[32])b));
+    return acc;
+}
+VEC vi vi_pairs_at(vs a, const int16_t *b) { return _mm512_madd_epi16(a, _mm512_loadu_si512(b)); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 VEC vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 #define vi_shl(a, n) _mm512_slli_epi32(a, n)
@@ -116,6 +124,13 @@ VEC vf vf_reduce16(const vf *v) {
     }
     return vf_pairs(vf_fours(w[0], w[1]), vf_fours(w[2], w[3]));
 }
+/* the same for four */
+VEC v4 vf_reduce4(const vf *v) {
+    vf a = vf_parts(vf_halves(v[0], v[1]), vf_halves(v[2], v[3]));
+    a = _mm512_add_ps(a, _mm512_shuffle_ps(a, a, 0x4E));
+    a = _mm512_add_ps(a, _mm512_shuffle_ps(a, a, 0xB1));
+    return (v4)_mm512_castps512_ps128(_mm512_permutexvar_ps(_mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), a));
+}
 /* p[0..3] four times */
 VEC vf vf_rep4(const float *p) { return _mm512_broadcast_f32x4(_mm_loadu_ps(p)); }
 /* each of p[0..3] four times */
@@ -138,10 +153,40 @@ VEC vs vs_set2(int a, int b) {
 VEC vs vs_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p)); }
 VEC vs vs_and(vs a, vs b) { return _mm512_and_si512(a, b); }
 VEC vs vs_or(vs a, vs b) { return _mm512_or_si512(a, b); }
+VEC vs vs_mul_high(vs a, vs b) { return _mm512_mulhi_epi16(a, b); } /* a * b >> 16 */
 VEC vs vs_sub(vs a, vs b) { return _mm512_sub_epi16(a, b); }
 VEC vs vs_mul(vs a, vs b) { return _mm512_mullo_epi16(a, b); }
 #define vs_shr(a, n) _mm512_srli_epi16(a, n)
 #define vs_shl(a, n) _mm512_slli_epi16(a, n)
+/* 32 bytes as 16 elements, shifted left by a (right where negative) and masked, then the same by b; wanted bits stay in their element */
+VEC vs vs_twice(const uint8_t *p, int a, int b, int mask) {
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+    __m512i by = _mm512_inserti64x4(_mm512_set1_epi32(a & 31), _mm256_set1_epi32(b & 31), 1);
+    return _mm512_and_si512(_mm512_rolv_epi32(v, by), _mm512_set1_epi16((short)mask));
+}
+/* x ^ vs_twice */
+VEC vs vs_xor_twice(vs x, const uint8_t *p, int a, int b, int mask) {
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+    __m512i by = _mm512_inserti64x4(_mm512_set1_epi32(a & 31), _mm256_set1_epi32(b & 31), 1);
+    return _mm512_ternarylogic_epi32(x, _mm512_rolv_epi32(v, by), _mm512_set1_epi16((short)mask), 0x78); /* x ^ y & z */
+}
+/* x | vs_twice */
+VEC vs vs_or_twice(vs x, const uint8_t *p, int a, int b, int mask) {
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)p));
+    __m512i by = _mm512_inserti64x4(_mm512_set1_epi32(a & 31), _mm256_set1_epi32(b & 31), 1);
+    return _mm512_ternarylogic_epi32(x, _mm512_rolv_epi32(v, by), _mm512_set1_epi16((short)mask), 0xF8);
+}
+/* the even (odd) elements of a, then those of b */
+VEC vs vs_evens(vs a, vs b) {
+    __m512i at = _mm512_set_epi16(62, 60, 58, 56, 54, 52, 50, 48, 46, 44, 42, 40, 38, 36, 34, 32, 30, 28, 26, 24, 22, 20, 18, 16, 14,
+                                  12, 10, 8, 6, 4, 2, 0);
+    return _mm512_permutex2var_epi16(a, at, b);
+}
+VEC vs vs_odds(vs a, vs b) {
+    __m512i at = _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27, 25, 23, 21, 19, 17, 15,
+                                  13, 11, 9, 7, 5, 3, 1);
+    return _mm512_permutex2var_epi16(a, at, b);
+}
 
 VEC vb vb_load(const void *p) { return _mm512_loadu_si512(p); }
 VEC vb vb_set1(int x) { return _mm512_set1_epi8((char)x); }
@@ -267,6 +312,14 @@ VEC vi vi_zero(void) { return (vi){_mm256_setzero_si256(), _mm256_setzero_si256(
 VEC vi vi_dot(vi acc, vs a, vs b) {
     return (vi){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(a.lo, b.lo)), _mm256_add_epi32(acc.hi, _mm256_madd_epi16(a.hi, b.hi))};
 }
+VEC vi vi_pairs_at(vs a, const int16_t *b) {
+    return (vi){_mm256_madd_epi16(a.lo, _mm256_loadu_si256((const __m256i *)b)),
+                _mm256_madd_epi16(a.hi, _mm256_loadu_si256((const __m256i *)b + 1))};
+}
+VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
+    vi p = vi_pairs_at(a, b);
+    return VS2(_mm256_add_epi32, acc, p);
+}
 VEC vi vi_add(vi a, vi b) { return VS2(_mm256_add_epi32, a, b); }
 VEC vi vi_sub(vi a, vi b) { return VS2(_mm256_sub_epi32, a, b); }
 #define vi_shl(a, n) ((vi){_mm256_slli_epi32((a).lo, n), _mm256_slli_epi32((a).hi, n)})
@@ -308,10 +361,28 @@ VEC vs vs_load_u8(const uint8_t *p) {
 }
 VEC vs vs_and(vs a, vs b) { return VS2(_mm256_and_si256, a, b); }
 VEC vs vs_or(vs a, vs b) { return VS2(_mm256_or_si256, a, b); }
+VEC vs vs_xor(vs a, vs b) { return VS2(_mm256_xor_si256, a, b); }
+VEC vs vs_mul_high(vs a, vs b) { return VS2(_mm256_mulhi_epi16, a, b); }
 VEC vs vs_sub(vs a, vs b) { return VS2(_mm256_sub_epi16, a, b); }
 VEC vs vs_mul(vs a, vs b) { return VS2(_mm256_mullo_epi16, a, b); }
 #define vs_shr(a, n) ((vs){_mm256_srli_epi16((a).lo, n), _mm256_srli_epi16((a).hi, n)})
 #define vs_shl(a, n) ((vs){_mm256_slli_epi16((a).lo, n), _mm256_slli_epi16((a).hi, n)})
+VEC __m256i vs_shift(__m256i v, int by) { return by >= 0 ? _mm256_slli_epi16(v, by) : _mm256_srli_epi16(v, -by); }
+VEC vs vs_twice(const uint8_t *p, int a, int b, int mask) {
+    __m256i v = _mm256_loadu_si256((const __m256i *)p);
+    __m256i m = _mm256_set1_epi16((short)mask);
+    return (vs){_mm256_and_si256(vs_shift(v, a), m), _mm256_and_si256(vs_shift(v, b), m)};
+}
+/* the low halves of 16 int32 as int16, a's first */
+VEC __m256i vs_low_halves(__m256i a, __m256i b) {
+    __m256i v = _mm256_packs_epi32(_mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16), _mm256_srai_epi32(_mm256_slli_epi32(b, 16), 16));
+    return _mm256_permute4x64_epi64(v, 0xD8);
+}
+VEC __m256i vs_high_halves(__m256i a, __m256i b) {
+    return _mm256_permute4x64_epi64(_mm256_packs_epi32(_mm256_srai_epi32(a, 16), _mm256_srai_epi32(b, 16)), 0xD8);
+}
+VEC vs vs_evens(vs a, vs b) { return (vs){vs_low_halves(a.lo, a.hi), vs_low_halves(b.lo, b.hi)}; }
+VEC vs vs_odds(vs a, vs b) { return (vs){vs_high_halves(a.lo, a.hi), vs_high_halves(b.lo, b.hi)}; }
 
 VEC vb vb_load(const void *p) { return (vb){_mm256_loadu_si256(p), _mm256_loadu_si256((const __m256i *)p + 1)}; }
 VEC vb vb_set1(int x) { return (vb){_mm256_set1_epi8((char)x), _mm256_set1_epi8((char)x)}; }
@@ -458,6 +529,13 @@ VEC vi vi_dot(vi acc, vs a, vs b) {
     }
     return acc;
 }
+VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
+    for (int i = 0; i < 16; i++) {
+        acc[i] += a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
+    }
+    return acc;
+}
+VEC vi vi_pairs_at(vs a, const int16_t *b) { return vi_dot_at(vi_zero(), a, b); }
 VEC vi vi_add(vi a, vi b) { return a + b; }
 VEC vi vi_sub(vi a, vi b) { return a - b; }
 #define vi_shl(a, n) ((a) * (1 << (n)))
@@ -522,10 +600,42 @@ VEC vs vs_load_u8(const uint8_t *p) {
 }
 VEC vs vs_and(vs a, vs b) { return a & b; }
 VEC vs vs_or(vs a, vs b) { return a | b; }
+VEC vs vs_xor(vs a, vs b) { return a ^ b; }
+VEC vs vs_mul_high(vs a, vs b) {
+    vs r;
+    for (int i = 0; i < 32; i++) {
+        r[i] = (int16_t)(a[i] * b[i] >> 16);
+    }
+    return r;
+}
 VEC vs vs_sub(vs a, vs b) { return a - b; }
 VEC vs vs_mul(vs a, vs b) { return a * b; }
-#define vs_shr(a, n) ((a) >> (n)) /* elements are never negative where this is used */
+typedef uint16_t vs_bits __attribute__((vector_size(64), aligned(2)));
+#define vs_shr(a, n) ((vs)((vs_bits)(a) >> (n)))
 #define vs_shl(a, n) ((a) << (n))
+VEC vs vs_twice(const uint8_t *p, int a, int b, int mask) {
+    vs r;
+    for (int i = 0; i < 32; i++) {
+        int by = i < 16 ? a : b;
+        int v = p[2 * (i % 16)] | p[2 * (i % 16) + 1] << 8;
+        r[i] = (int16_t)((by >= 0 ? v << by : v >> -by) & mask);
+    }
+    return r;
+}
+VEC vs vs_evens(vs a, vs b) {
+    vs r;
+    for (int i = 0; i < 32; i++) {
+        r[i] = i < 16 ? a[2 * i] : b[2 * i - 32];
+    }
+    return r;
+}
+VEC vs vs_odds(vs a, vs b) {
+    vs r;
+    for (int i = 0; i < 32; i++) {
+        r[i] = i < 16 ? a[2 * i + 1] : b[2 * i - 31];
+    }
+    return r;
+}
 
 VEC vb vb_load(const void *p) {
     vb v;
@@ -562,6 +672,12 @@ VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
 #define VEC_PREFETCH(p) __builtin_prefetch(p)
 #define VEC_KEEP(x) ((void)(x))
 
+#endif
+
+#if !defined(__AVX512F__)
+VEC vs vs_xor_twice(vs x, const uint8_t *p, int a, int b, int mask) { return vs_xor(x, vs_twice(p, a, b, mask)); }
+VEC vs vs_or_twice(vs x, const uint8_t *p, int a, int b, int mask) { return vs_or(x, vs_twice(p, a, b, mask)); }
+VEC v4 vf_reduce4(const vf *v) { return (v4){vf_reduce_add(v[0]), vf_reduce_add(v[1]), vf_reduce_add(v[2]), vf_reduce_add(v[3])}; }
 #endif
 
 /* e^x for x in -87..88, clamped outside. Cody-Waite reduction, degree-6 polynomial: relative error under 2e-7. */
