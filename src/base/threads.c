@@ -77,17 +77,27 @@ static void cell_advance(struct cell *c) {
     }
 }
 
-void pool_barrier(struct pool *p) {
-    if (p->n == 1) {
-        return;
-    }
+unsigned pool_arrive(struct pool *p) {
     unsigned phase = atomic_load_explicit(&p->phase.value, memory_order_relaxed);
-    if (atomic_fetch_add_explicit(&p->arrived.value, 1, memory_order_acq_rel) + 1 == p->n) {
+    if (p->n > 1 && atomic_fetch_add_explicit(&p->arrived.value, 1, memory_order_acq_rel) + 1 == p->n) {
         atomic_store_explicit(&p->arrived.value, 0, memory_order_relaxed);
         cell_advance(&p->phase);
-    } else {
+    }
+    return phase;
+}
+
+bool pool_passed(const struct pool *p, unsigned phase) {
+    return p->n == 1 || atomic_load_explicit(&p->phase.value, memory_order_acquire) != phase;
+}
+
+void pool_wait(struct pool *p, unsigned phase) {
+    if (p->n > 1) {
         cell_wait(&p->phase, phase);
     }
+}
+
+void pool_barrier(struct pool *p) {
+    pool_wait(p, pool_arrive(p));
 }
 
 static void *worker_main(void *arg) {

@@ -7,6 +7,8 @@
 
 #include "sluice.h"
 
+#include <stdbool.h>
+
 struct pool;
 
 typedef void (*pool_fn)(void *ctx, uint32_t ith, uint32_t nth);
@@ -22,5 +24,10 @@ uint32_t pool_size(const struct pool *pool);
 void pool_run(struct pool *pool, pool_fn fn, void *ctx);
 /* Inside fn: returns on every thread once all have come. */
 void pool_barrier(struct pool *pool);
+/* pool_barrier in steps, for a thread that has something to do until the others come: pool_arrive, then pool_passed as often as it likes,
+ * then pool_wait, each with what pool_arrive returned. */
+unsigned pool_arrive(struct pool *pool);
+bool pool_passed(const struct pool *pool, unsigned phase);
+void pool_wait(struct pool *pool, unsigned phase);
 
 #endif

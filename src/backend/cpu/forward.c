@@ -61,8 +61,55 @@ static void mark_product(const struct ctx *s, enum cpu_stage stage, const struct
     mark(s, stage);
 }
 
-static void barrier(const struct ctx *s) {
-    pool_barrier(s->c->pool);
+/* Weights that this thread reads next: fetched ahead at the end of a phase and while waiting for the others. */
+struct region {
+    const uint8_t *p;
+    size_t bytes;
+};
+static const struct region nothing = {NULL, 0};
+
+static struct region rows_of(const struct weight *w, uint32_t mat, struct span rows) {
+    return (struct region){w->data + mat * w->mat_bytes + rows.begin * w->row_bytes,
+                           (rows.end - rows.begin) * w->row_bytes};
+}
+
+/* This thread's share of a matrix whose rows are divided evenly. */
+static struct region share_of(const struct ctx *s, const struct weight *w) {
+    return rows_of(w, 0, part(w->n_rows, 16, s->ith, s->nth));
+}
+
+/* What layer i reads first; past the last layer, the output matrix. */
+static struct region layer_start(const struct ctx *s, uint32_t i) {
+    const struct model *m = s->c->m;
+    if (i == m->n_layer) {
+        return s->c->n_outputs ? share_of(s, &m->output) : nothing;
+    }
+    const struct model_layer *l = &m->layers[i];
+    return l->is_attention ? share_of(s, &l->wq) : rows_of(&l->in_proj, 0, part(m->n_embd, 16, s->ith, s->nth));
+}
+
+static struct region next_layer(const struct ctx *s, const struct model_layer *l) {
+    return layer_start(s, (uint32_t)(l - s->c->m->layers) + 1);
+}
+
+/* What the second branch of a layer reads first: every thread routes, with the whole router. */
+static struct region ffn_start(const struct ctx *s, const struct model_layer *l) {
+    return l->is_moe ? rows_of(&l->router, 0, (struct span){0, l->router.n_rows}) : share_of(s, &l->gate);
+}
+
+enum { WAIT_FETCH_MAX = 192 * 1024, WAIT_FETCH_STEP = 256 }; /* well within a second-level cache */
+
+/* Waits for all threads; meanwhile brings some of `next` into the second-level cache. */
+static void barrier(const struct ctx *s, struct region next) {
+    struct pool *pool = s->c->pool;
+    unsigned phase = pool_arrive(pool);
+    size_t bytes = next.bytes < WAIT_FETCH_MAX ? next.bytes : WAIT_FETCH_MAX;
+    for (size_t at = 0; at < bytes && !pool_passed(pool, phase); at += WAIT_FETCH_STEP) {
+        for (size_t line = 0; line < WAIT_FETCH_STEP; line += 64) {
+            __builtin_prefetch(next.p + at + line, 0, 2);
+        }
+    }
+    pool_wait(pool, phase);
     mark(s, STAGE_WAIT);
 }
 
@@ -74,9 +121,10 @@ static void matmul_rows(const struct ctx *s, const struct mm *job, struct span r
 
 /* All of w's rows, shared among the threads. */
 static void matmul_shared(const struct ctx *s, const struct weight *w, const struct acts *x, float *y, size_t y_stride,
-                          bool add) {
+                          bool add, struct region next) {
     struct mm job = product(w, 0, x, s->c->n, y, y_stride);
     job.add = add;
+    job.next = next.p;
     matmul_rows(s, &job, part(w->n_rows, 16, s->ith, s->nth));
 }
 
@@ -101,7 +149,7 @@ static void quantize_tokens(const struct cpu *c, const struct acts *x, struct sp
 }
 
 /* x = quantised norm of the residual, ready for every thread. One token: each thread makes its own, without a barrier. */
-static const struct acts *norm_input(const struct ctx *s, const float *gain) {
+static const struct acts *norm_input(const struct ctx *s, const float *gain, struct region next) {
     struct cpu *c = s->c;
     uint32_t d = c->m->n_embd;
     bool own = c->n == 1;
@@ -113,16 +161,17 @@ static const struct acts *norm_input(const struct ctx *s, const float *gain) {
     quantize_tokens(c, x, tokens, c->n);
     mark(s, STAGE_NORM);
     if (!own) {
-        barrier(s);
+        barrier(s, next);
     }
     return x;
 }
 
 /* A branch's inner result, quantised. Its floats come from all threads, so a barrier stands first; `own` and `shared` have
  * the same floats. */
-static const struct acts *inner_input(const struct ctx *s, const struct acts *own, const struct acts *shared) {
+static const struct acts *inner_input(const struct ctx *s, const struct acts *own, const struct acts *shared,
+                                      struct region next) {
     struct cpu *c = s->c;
-    barrier(s);
+    barrier(s, next);
     if (c->n == 1) {
         c->k->quantize(own, 0);
         mark(s, STAGE_NORM);
@@ -130,7 +179,7 @@ static const struct acts *inner_input(const struct ctx *s, const struct acts *ow
     }
     quantize_tokens(c, shared, my_tokens(s, shared, c->n), c->n);
     mark(s, STAGE_NORM);
-    barrier(s);
+    barrier(s, next);
     return shared;
 }
 
@@ -183,11 +232,14 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     const struct model *m = c->m;
     uint32_t d = m->n_embd;
-    const struct acts *x = norm_input(s, l->attn_norm);
+    const struct acts *x = norm_input(s, l->attn_norm, layer_start(s, (uint32_t)(l - m->layers)));
     /* a thread owns channels: their rows of B, C and x, then their convolution */
     struct span mine = part(d, 16, s->ith, s->nth);
     struct mm job = product(&l->in_proj, 0, x, c->n, c->wide, c->wide_cols);
     for (uint32_t third = 0; third < 3; third++) {
+        struct region next = third < 2 ? rows_of(&l->in_proj, 0, (struct span){(third + 1) * d + mine.begin, d})
+                                       : share_of(s, &l->out_proj);
+        job.next = next.p;
         matmul_rows(s, &job, (struct span){third * d + mine.begin, third * d + mine.end});
     }
     mark_product(s, STAGE_CONV_IN, &l->in_proj, 1, c->n);
@@ -195,10 +247,10 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
         conv_row(c, l, r, mine);
     }
     mark(s, STAGE_CONV);
-    const struct acts *y = inner_input(s, &s->mine->conv_out, &c->conv_out);
-    matmul_shared(s, &l->out_proj, y, c->h, d, true);
+    const struct acts *y = inner_input(s, &s->mine->conv_out, &c->conv_out, share_of(s, &l->out_proj));
+    matmul_shared(s, &l->out_proj, y, c->h, d, true, ffn_start(s, l));
     mark_product(s, STAGE_CONV_OUT, &l->out_proj, 1, c->n);
-    barrier(s);
+    barrier(s, ffn_start(s, l));
 }
 
 /* Norm, rotation and storage of q, k and v for (token, KV head) pairs [begin, end) of the step. */
@@ -283,18 +335,18 @@ static void attention(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     const struct model *m = c->m;
     uint32_t group = m->n_head / l->n_head_kv;
-    const struct acts *x = norm_input(s, l->attn_norm);
-    matmul_shared(s, &l->wq, x, c->wide, c->wide_cols, false);
-    matmul_shared(s, &l->wk, x, c->wide + l->wq.n_rows, c->wide_cols, false);
-    matmul_shared(s, &l->wv, x, c->wide + l->wq.n_rows + l->wk.n_rows, c->wide_cols, false);
+    const struct acts *x = norm_input(s, l->attn_norm, layer_start(s, (uint32_t)(l - m->layers)));
+    matmul_shared(s, &l->wq, x, c->wide, c->wide_cols, false, share_of(s, &l->wk));
+    matmul_shared(s, &l->wk, x, c->wide + l->wq.n_rows, c->wide_cols, false, share_of(s, &l->wv));
+    matmul_shared(s, &l->wv, x, c->wide + l->wq.n_rows + l->wk.n_rows, c->wide_cols, false, share_of(s, &l->wo));
     mark_product(s, STAGE_QKV, &l->wq, 1, c->n);
     mark_product(s, STAGE_QKV, &l->wk, 1, c->n);
     mark_product(s, STAGE_QKV, &l->wv, 1, c->n);
-    barrier(s);
+    barrier(s, share_of(s, &l->wo));
     prepare_heads(s, l, part(c->n * l->n_head_kv, 1, s->ith, s->nth));
     mark(s, STAGE_HEADS);
     if (c->n > 1) { /* with one token a thread attends with just the heads that it prepared */
-        barrier(s);
+        barrier(s, share_of(s, &l->wo));
     }
     /* items: (KV head, block of queries that fills one kernel call), rows in turn; round robin evens out the lengths */
     uint32_t block = group >= ATTN_QUERIES_MAX ? 1 : ATTN_QUERIES_MAX / group;
@@ -313,10 +365,10 @@ static void attention(const struct ctx *s, const struct model_layer *l) {
         }
     }
     mark_attention(s, l);
-    const struct acts *y = inner_input(s, &s->mine->attn_out, &c->attn_out);
-    matmul_shared(s, &l->wo, y, c->h, m->n_embd, true);
+    const struct acts *y = inner_input(s, &s->mine->attn_out, &c->attn_out, share_of(s, &l->wo));
+    matmul_shared(s, &l->wo, y, c->h, m->n_embd, true, ffn_start(s, l));
     mark_product(s, STAGE_ATTN_OUT, &l->wo, 1, c->n);
-    barrier(s);
+    barrier(s, ffn_start(s, l));
 }
 
 /* Scores of tokens [begin, end) to chosen experts, ascending, with their weights (lfm2.md 2.3). */
@@ -418,13 +470,15 @@ static struct acts expert_acts(const struct cpu *c, const struct acts *x, uint32
 
 /* hidden[slot] = silu(gate x) * up x for rows of one matrix pair, whose entries are (token, slot). */
 static void gate_up(const struct ctx *s, const struct model_layer *l, uint32_t mat, const struct acts *x, uint32_t n,
-                    const uint32_t *src, const uint32_t *dst, struct span rows) {
+                    const uint32_t *src, const uint32_t *dst, struct span rows, struct region next) {
     struct cpu *c = s->c;
     uint32_t ff = l->gate.n_rows;
     struct mm gate = product(&l->gate, mat, x, n, c->hidden.f, ff);
     struct mm up = product(&l->up, mat, x, n, c->wide, ff);
     gate.src = up.src = src;
     gate.dst = up.dst = dst;
+    gate.next = rows_of(&l->up, mat, rows).p;
+    up.next = next.p;
     matmul_rows(s, &gate, rows);
     matmul_rows(s, &up, rows);
     for (uint32_t i = 0; i < n && rows.begin < rows.end; i++) {
@@ -436,11 +490,11 @@ static void gate_up(const struct ctx *s, const struct model_layer *l, uint32_t m
 static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     uint32_t ff = l->gate.n_rows;
-    const struct acts *x = norm_input(s, l->ffn_norm);
-    gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth));
+    const struct acts *x = norm_input(s, l->ffn_norm, ffn_start(s, l));
+    gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth), share_of(s, &l->down));
     mark_product(s, STAGE_DENSE_UP, &l->gate, 1, c->n);
     mark_product(s, STAGE_DENSE_UP, &l->up, 1, c->n);
-    barrier(s);
+    barrier(s, share_of(s, &l->down));
     struct acts hidden = c->n == 1 ? s->mine->hidden : c->hidden; /* one token: each thread quantises it for itself */
     hidden.f = c->hidden.f;
     hidden.n_cols = ff;
@@ -450,31 +504,45 @@ static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
     } else {
         quantize_tokens(c, &hidden, my_tokens(s, &hidden, c->n), c->n);
         mark(s, STAGE_NORM);
-        barrier(s);
+        barrier(s, share_of(s, &l->down));
     }
-    matmul_shared(s, &l->down, &hidden, c->h, c->m->n_embd, true);
+    matmul_shared(s, &l->down, &hidden, c->h, c->m->n_embd, true, next_layer(s, l));
     mark_product(s, STAGE_DENSE_DOWN, &l->down, 1, c->n);
-    barrier(s);
+    barrier(s, next_layer(s, l));
+}
+
+/* The first expert from e on that has tokens; n_expert if none has. */
+static uint32_t next_expert(const struct cpu *c, uint32_t e) {
+    while (e < c->m->n_expert && c->expert_start[e] == c->expert_start[e + 1]) {
+        e++;
+    }
+    return e;
 }
 
 /* The down products of all experts, added to the residual in ascending order of experts, by owners of output rows. */
-static void experts_down(const struct ctx *s, const struct model_layer *l, const struct acts *hidden,
-                         const uint32_t *start, const uint32_t *token, const uint32_t *slot, const float *gain) {
+static void experts_down(const struct ctx *s, const struct model_layer *l, const struct acts *hidden) {
     struct cpu *c = s->c;
     struct span rows = part(c->m->n_embd, 16, s->ith, s->nth);
-    for (uint32_t e = 0; e < c->m->n_expert; e++) {
-        uint32_t at = start[e];
-        if (start[e + 1] == at) {
-            continue;
-        }
+    for (uint32_t e = next_expert(c, 0); e < c->m->n_expert;) {
+        uint32_t at = c->expert_start[e];
+        uint32_t then = next_expert(c, e + 1);
         struct acts entries = expert_acts(c, hidden, e);
-        struct mm job = product(&l->down, e, &entries, start[e + 1] - at, c->h, c->m->n_embd);
-        job.src = slot + at;
-        job.dst = token + at;
-        job.gain = gain + at;
+        struct mm job = product(&l->down, e, &entries, c->expert_start[e + 1] - at, c->h, c->m->n_embd);
+        job.src = c->entry_slot + at;
+        job.dst = c->entry_token + at;
+        job.gain = c->entry_gain + at;
         job.add = true;
+        job.next = then < c->m->n_expert ? rows_of(&l->down, then, rows).p : next_layer(s, l).p;
         matmul_rows(s, &job, rows);
+        e = then;
     }
+}
+
+/* The rows of the k-th chosen expert that a thread owns when all chosen experts' rows are laid end to end. */
+static struct span expert_span(struct span all, uint32_t k, uint32_t ff) {
+    uint32_t begin = all.begin > k * ff ? all.begin - k * ff : 0;
+    uint32_t end = all.end > k * ff ? all.end - k * ff : 0;
+    return (struct span){begin < ff ? begin : ff, end < ff ? end : ff};
 }
 
 /* Experts for one token: every thread routes for itself. */
@@ -486,24 +554,24 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
     float scores[LIMIT_EXPERTS];
     uint32_t experts[LIMIT_EXPERTS];
     float gains[LIMIT_EXPERTS];
-    const struct acts *x = norm_input(s, l->ffn_norm);
+    const struct acts *x = norm_input(s, l->ffn_norm, nothing);
     route(s, l, x, (struct span){0, 1}, scores, experts, gains);
     mark_product(s, STAGE_ROUTE, &l->router, 1, 1);
     struct span all = part(used * ff, 16, s->ith, s->nth);
+    struct span rows = part(m->n_embd, 16, s->ith, s->nth);
+    struct region down = rows_of(&l->down, experts[0], rows);
     for (uint32_t k = 0; k < used; k++) {
-        uint32_t begin = all.begin > k * ff ? all.begin - k * ff : 0;
-        uint32_t end = all.end > k * ff ? all.end - k * ff : 0;
-        struct span rows = {begin < ff ? begin : ff, end < ff ? end : ff};
+        struct span then = k + 1 < used ? expert_span(all, k + 1, ff) : (struct span){0, 0};
+        struct region next = then.begin < then.end ? rows_of(&l->gate, experts[k + 1], then) : down;
         uint32_t zero = 0;
-        gate_up(s, l, experts[k], x, 1, &zero, &k, rows);
+        gate_up(s, l, experts[k], x, 1, &zero, &k, expert_span(all, k, ff), next);
     }
     mark_product(s, STAGE_EXPERTS_UP, &l->gate, used, used);
     mark_product(s, STAGE_EXPERTS_UP, &l->up, used, used);
-    barrier(s);
+    barrier(s, down);
     struct acts hidden = s->mine->hidden;
     hidden.f = c->hidden.f;
     hidden.n_cols = ff;
-    struct span rows = part(m->n_embd, 16, s->ith, s->nth);
     for (uint32_t k = 0; k < used; k++) {
         c->k->quantize(&hidden, k);
     }
@@ -515,10 +583,11 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
         job.dst = &zero;
         job.gain = &gains[k];
         job.add = true;
+        job.next = k + 1 < used ? rows_of(&l->down, experts[k + 1], rows).p : next_layer(s, l).p;
         matmul_rows(s, &job, rows);
     }
     mark_product(s, STAGE_EXPERTS_DOWN, &l->down, used, used);
-    barrier(s);
+    barrier(s, next_layer(s, l));
     if (s->ith == 0) {
         c->weight_bytes += used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
     }
@@ -528,33 +597,33 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     uint32_t used = c->m->n_expert_used;
     uint32_t ff = l->gate.n_rows;
-    const struct acts *x = norm_input(s, l->ffn_norm);
+    const struct acts *x = norm_input(s, l->ffn_norm, ffn_start(s, l));
     route(s, l, x, part(c->n, 1, s->ith, s->nth), c->route, c->expert_of, c->gain_of);
     mark_product(s, STAGE_ROUTE, &l->router, 1, c->n);
-    barrier(s);
+    barrier(s, nothing);
     if (s->ith == 0) {
         group_by_expert(c);
     }
-    barrier(s);
+    barrier(s, nothing);
     if (x->packs) {
         pack_entries(s, x, c->entry_token);
         mark(s, STAGE_ROUTE);
-        barrier(s);
+        barrier(s, nothing);
     }
     struct span rows = part(ff, 16, s->ith, s->nth);
+    struct region down = rows_of(&l->down, next_expert(c, 0), part(c->m->n_embd, 16, s->ith, s->nth));
     uint32_t touched = 0;
-    for (uint32_t e = 0; e < c->m->n_expert; e++) {
+    for (uint32_t e = next_expert(c, 0); e < c->m->n_expert; touched++) {
         uint32_t at = c->expert_start[e];
-        uint32_t n = c->expert_start[e + 1] - at;
-        if (n) {
-            touched++;
-            struct acts entries = expert_acts(c, x, e);
-            gate_up(s, l, e, &entries, n, c->entry_token + at, c->entry_slot + at, rows);
-        }
+        uint32_t then = next_expert(c, e + 1);
+        struct acts entries = expert_acts(c, x, e);
+        gate_up(s, l, e, &entries, c->expert_start[e + 1] - at, c->entry_token + at, c->entry_slot + at, rows,
+                then < c->m->n_expert ? rows_of(&l->gate, then, rows) : down);
+        e = then;
     }
     mark_product(s, STAGE_EXPERTS_UP, &l->gate, touched, (uint64_t)c->n * used);
     mark_product(s, STAGE_EXPERTS_UP, &l->up, touched, (uint64_t)c->n * used);
-    barrier(s);
+    barrier(s, down);
     struct acts hidden = c->hidden;
     hidden.n_cols = ff;
     struct span entries = part(c->n * used, 1, s->ith, s->nth);
@@ -562,15 +631,15 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
         c->k->quantize(&hidden, i);
     }
     mark(s, STAGE_NORM);
-    barrier(s);
+    barrier(s, down);
     if (hidden.packs) {
         pack_entries(s, &hidden, NULL);
         mark(s, STAGE_NORM);
-        barrier(s);
+        barrier(s, down);
     }
-    experts_down(s, l, &hidden, c->expert_start, c->entry_token, c->entry_slot, c->entry_gain);
+    experts_down(s, l, &hidden);
     mark_product(s, STAGE_EXPERTS_DOWN, &l->down, touched, (uint64_t)c->n * used);
-    barrier(s);
+    barrier(s, next_layer(s, l));
     if (s->ith == 0) {
         c->weight_bytes += touched * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
     }
@@ -595,7 +664,7 @@ static void start_tokens(const struct ctx *s) {
         }
     }
     mark(s, STAGE_START);
-    barrier(s);
+    barrier(s, layer_start(s, 0));
 }
 
 static void head(const struct ctx *s) {
@@ -608,7 +677,7 @@ static void head(const struct ctx *s) {
     }
     quantize_tokens(c, &c->x, outputs, c->n_outputs);
     mark(s, STAGE_NORM);
-    barrier(s);
+    barrier(s, share_of(s, &m->output));
     struct mm job = product(&m->output, 0, &c->x, c->n_outputs, c->logits, m->n_vocab);
     matmul_rows(s, &job, part(m->n_vocab, 16, s->ith, s->nth));
     mark_product(s, STAGE_OUTPUT, &m->output, 1, c->n_outputs);
