@@ -34,8 +34,9 @@ static struct acts_size size_both(struct acts_size a, struct acts_size b) {
 
 static void take_acts(struct acts *a, char *base, size_t *used, struct acts_size size) {
     a->q = arena_take(base, used, size.elems, sizeof(int16_t));
-    a->hi = size.pack_bytes ? arena_take(base, used, size.elems, 1) : NULL;
-    a->lo = size.pack_bytes ? arena_take(base, used, size.elems, 1) : NULL;
+    a->hi = arena_take(base, used, size.elems, 1);
+    a->lo = arena_take(base, used, size.elems, 1);
+    a->halves = arena_take(base, used, size.elems / 16, sizeof(int16_t));
     a->scale = arena_take(base, used, size.blocks, sizeof(float));
     a->sums = arena_take(base, used, size.sums, sizeof(float));
     a->packs = size.pack_bytes ? arena_take(base, used, size.pack_bytes, 1) : NULL;

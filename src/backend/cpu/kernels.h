@@ -24,7 +24,8 @@ struct acts {
     /* [n][n_cols]: f = q * scale, in the order in which 4-bit quants come apart: of every 128 columns, in sub-blocks of 32, the even
      * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
     int16_t *q;
-    int8_t *hi, *lo; /* [n][n_cols], in order of columns: q = hi * 64 + lo, 0 <= lo < 64; or NULL: `pack` needs them */
+    int8_t *hi, *lo; /* [n][n_cols]: the same in order of columns, as hi * 64 + lo, 0 <= lo < 64 */
+    int16_t *halves; /* [n][n_cols / 16]: sum of hi * 64 + lo over each 16 columns */
     float *scale;    /* [n][n_cols / 256] */
     float *sums;     /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
     uint8_t *packs;  /* [(n + 15) / 16][kernels_pack_bytes]: all of the above once more, by `pack`; NULL where it is */
@@ -39,8 +40,9 @@ static inline struct acts acts_from(const struct acts *x, size_t i) {
     struct acts y = {.n_cols = x->n_cols, .f = x->f + i * x->n_cols};
     if (x->q) {
         y.q = x->q + i * x->n_cols;
-        y.hi = x->hi ? x->hi + i * x->n_cols : NULL;
-        y.lo = x->hi ? x->lo + i * x->n_cols : NULL;
+        y.hi = x->hi + i * x->n_cols;
+        y.lo = x->lo + i * x->n_cols;
+        y.halves = x->halves + i * (x->n_cols / 16);
         y.scale = x->scale + i * (x->n_cols / QK);
         y.sums = x->sums + i * acts_sums_stride(x->n_cols);
     }

@@ -212,8 +212,9 @@ static void quantize(const struct acts *x, uint32_t i) {
     const uint32_t sums_stride = acts_sums_stride(x->n_cols);
     const float *f = x->f + (size_t)i * x->n_cols;
     int16_t *q = x->q + (size_t)i * x->n_cols;
-    int8_t *hi = x->hi ? x->hi + (size_t)i * x->n_cols : NULL;
-    int8_t *lo = x->hi ? x->lo + (size_t)i * x->n_cols : NULL;
+    int8_t *hi = x->hi + (size_t)i * x->n_cols;
+    int8_t *lo = x->lo + (size_t)i * x->n_cols;
+    int16_t *halves = x->halves + (size_t)i * (x->n_cols / 16);
     float *sums = x->sums + (size_t)i * sums_stride;
     const vf limit = vf_set1(ACT_MAX);
     for (uint32_t b = 0; b < n_blocks; b++) {
@@ -231,16 +232,19 @@ static void quantize(const struct acts *x, uint32_t i) {
             vf v = vf_mul(vf_load(f + c), vf_set1(inverse));
             vf_store_i16(plain + c, vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit));
         }
-        for (int c = 0; c < QK && hi; c++) {
+        for (int c = 0; c < QK; c++) {
             hi[c] = (int8_t)(plain[c] >> ACT_LOW_BITS);
             lo[c] = (int8_t)(plain[c] & ((1 << ACT_LOW_BITS) - 1));
         }
-        for (int s = 0; s < 8; s++) {
+        for (int s = 0; s < QK / 16; s++) {
             int sum = 0;
-            for (int c = 0; c < 32; c++) {
-                sum += plain[32 * s + c];
+            for (int c = 0; c < 16; c++) {
+                sum += plain[16 * s + c];
             }
-            sums[s] = scale * (float)sum;
+            halves[s] = (int16_t)sum;
+        }
+        for (int s = 0; s < 8; s++) {
+            sums[s] = scale * (float)(halves[2 * s] + halves[2 * s + 1]);
         }
         for (int c = 0; c < QK; c += 128) {
             vs s[4];
@@ -254,8 +258,9 @@ static void quantize(const struct acts *x, uint32_t i) {
         }
         f += QK;
         q += QK;
-        hi = hi ? hi + QK : NULL;
-        lo = hi ? lo + QK : NULL;
+        hi += QK;
+        lo += QK;
+        halves += QK / 16;
         sums += 8;
     }
     for (uint32_t s = 8 * n_blocks; s < sums_stride; s++) {

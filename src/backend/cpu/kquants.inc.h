@@ -35,6 +35,13 @@ VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) {
     memcpy(&all, sc, 8);
     return _mm512_shuffle_epi8(_mm512_set1_epi64(all), v8_byte_control(i, j));
 }
+/* the signed bytes sc[i] .. sc[i + 3] of 16 for 8 elements each */
+VEC vs vs_spread4_i8(const uint8_t *sc, int i) {
+    __m512i words = _mm512_castsi256_si512(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)sc)));
+    __m512i at = _mm512_cvtepi8_epi16(_mm256_setr_epi64x(0x0101010101010101 * i, 0x0101010101010101 * (i + 1),
+                                                         0x0101010101010101 * (i + 2), 0x0101010101010101 * (i + 3)));
+    return _mm512_permutexvar_epi16(at, words);
+}
 /* 64 times the signed bytes sc[i], sc[i + 1], sc[j], sc[j + 1] of 16 for 8 elements each */
 VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
     __m512i words = _mm512_castsi256_si512(_mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)sc)), 6));
@@ -62,6 +69,10 @@ VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) {
 VEC __m256i v8_pick_i8(__m256i v, int i) { /* to the high byte of each word, and down with the sign to 64 times its value */
     return _mm256_srai_epi16(_mm256_shuffle_epi8(v, _mm256_setr_m128i(_mm_set1_epi16((short)(i << 8 | 0x80)),
                                                                       _mm_set1_epi16((short)((i + 1) << 8 | 0x80)))), 2);
+}
+VEC vs vs_spread4_i8(const uint8_t *sc, int i) {
+    __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)sc));
+    return (vs){_mm256_srai_epi16(v8_pick_i8(v, i), 6), _mm256_srai_epi16(v8_pick_i8(v, i + 2), 6)};
 }
 VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
     __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)sc));
@@ -95,6 +106,13 @@ VEC vs v8_spread4(v8 s, int i) {
 }
 #define V8_SPREAD4(s, i) v8_spread4(s, i)
 VEC vs vs_spread_u8(const uint8_t *sc, int i, int j) { return vs_set2(sc[i], sc[j]); }
+VEC vs vs_spread4_i8(const uint8_t *sc, int i) {
+    vs r;
+    for (int e = 0; e < 32; e++) {
+        r[e] = (int8_t)sc[i + e / 8];
+    }
+    return r;
+}
 VEC vs vs_spread_i8(const uint8_t *sc, int i, int j) {
     vs r;
     for (int e = 0; e < 32; e++) {

@@ -51,6 +51,50 @@ VEC void k_half_q6_k(const uint8_t *p, const uint8_t *sc, int h, vs w[4]) {
 
 typedef void (*k_half_fn)(const uint8_t *p, const uint8_t *sc, int h, vs w[4]);
 
+/* ---- A whole block against one token, in bytes: quants stay bytes and meet the activation's two byte planes. For one token that is
+ * cheaper where quants need more unpacking than 4-bit ones. ---- */
+
+/* What a block's products need of a token's activations. */
+struct k_bytes {
+    const int8_t *hi, *lo;
+    const int16_t *halves;
+};
+
+VEC vi k_dot_bytes(const vb q[4], const vs k[4], const struct k_bytes *x, const int at) {
+    vi hi = vs_pairs(vs_dot_bytes(q[0], vb_load(x->hi + at)), k[0]);
+    vi lo = vs_pairs(vs_dot_bytes(q[0], vb_load(x->lo + at)), k[0]);
+    for (int c = 1; c < 4; c++) {
+        hi = vi_dot(hi, vs_dot_bytes(q[c], vb_load(x->hi + at + 64 * c)), k[c]);
+        lo = vi_dot(lo, vs_dot_bytes(q[c], vb_load(x->lo + at + 64 * c)), k[c]);
+    }
+    return vi_add(vi_shl(hi, ACT_LOW_BITS), lo);
+}
+
+VEC vi k_byte_q5_k(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x, const int at) {
+    vb q[4];
+    for (int c = 0; c < 4; c++) { /* bit s of a byte of qh goes to bit 4 */
+        q[c] = vb_or(vb_twice(p + 48 + 32 * c, 0, -4, 15), vb_twice(p + 16, 4 - 2 * c, 3 - 2 * c, 16));
+    }
+    vs k[4] = {vs_spread_u8(sc, 0, 1), vs_spread_u8(sc, 2, 3), vs_spread_u8(sc, 4, 5), vs_spread_u8(sc, 6, 7)};
+    return k_dot_bytes(q, k, x, at);
+}
+
+VEC vi k_byte_q6_k(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x, const int at) {
+    vb q[4];
+    for (int h = 0; h < 2; h++) {
+        vb l = vb_load(p + 64 * h);
+        VEC_KEEP(l);
+        q[2 * h] = vb_or(vb_and(l, vb_set1(15)), vb_twice(p + 128 + 32 * h, 4, 2, 48));
+        q[2 * h + 1] = vb_or(vb_shr4(l), vb_twice(p + 128 + 32 * h, 0, -2, 48));
+    }
+    vs k[4] = {vs_spread4_i8(sc, 0), vs_spread4_i8(sc, 4), vs_spread4_i8(sc, 8), vs_spread4_i8(sc, 12)};
+    vi sum = k_dot_bytes(q, k, x, at);
+    /* quants stand 32 too high: 32 * scale * (sum of the 16 activations) too much */
+    return vi_sub(sum, vi_shl(vi_dot_short((const int8_t *)sc, x->halves + at / 16), 5));
+}
+
+typedef vi (*k_byte_fn)(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x, const int at);
+
 /* ---- What stands at the head of a row's blocks ---- */
 
 enum { CHUNK = 8 }; /* blocks of a row that are gathered before their float step */
@@ -134,12 +178,13 @@ struct k_step {
 /* A product's tokens. */
 struct k_tokens {
     const int16_t *q[OUTPUTS];
+    struct k_bytes bytes; /* of the only one */
     const float *sums[OUTPUTS];
     const float *scales; /* [n_blocks to a multiple of CHUNK][OUTPUTS]: of each output's token */
 };
 
 VEC void k_gather(const struct mm *m, const uint8_t *end, struct k_step *s, const struct k_tokens *x, const int R, const int T, k_half_fn half,
-                  k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
+                  k_byte_fn byte, k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
     const uint32_t left = m->n_cols / QK - s->b0;
     const int n = left < CHUNK ? (int)left : CHUNK;
     for (int r = 0; r < R; r++) {
@@ -164,6 +209,10 @@ VEC void k_gather(const struct mm *m, const uint8_t *end, struct k_step *s, cons
                 VEC_PREFETCH(ahead + c);
             }
             const uint8_t *sc = has_mins ? s->heads[r].sc[i] : p + at + 192; /* struct block_q6_k's */
+            if (T == 1 && byte) {
+                s->sums[i][r] = byte(p + at, sc, &x->bytes, QK * i + (int)(QK * s->b0));
+                continue;
+            }
             vi sum[OUTPUTS];
             vs w[4];
             half(p + at, sc, 0, w);
@@ -260,7 +309,7 @@ VEC void k_fold(const struct mm *m, const struct k_step *s, struct k_sum *y, con
 
 /* Rows [row0, row1), a multiple of R. */
 VEC void k_rows(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x, const int R, const int T, k_half_fn half,
-                k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
+                k_byte_fn byte, k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
     const uint32_t n_blocks = m->n_cols / QK;
     struct k_step steps[2];
     memset(steps, 0, sizeof steps);
@@ -272,7 +321,7 @@ VEC void k_rows(const struct mm *m, uint32_t row0, uint32_t row1, const struct k
             struct k_step *s = &steps[k & 1];
             s->row = row;
             s->b0 = b0;
-            k_gather(m, m->w + row1 * m->row_bytes, s, x, R, T, half, heads, block_bytes, has_mins);
+            k_gather(m, m->w + row1 * m->row_bytes, s, x, R, T, half, byte, heads, block_bytes, has_mins);
             if (k) {
                 k_fold(m, &steps[~k & 1], &sum, x, R, T, has_mins);
             }
@@ -290,6 +339,7 @@ VEC struct k_tokens k_take_tokens(const struct mm *m, const int R, const int T, 
     for (int t = 0; t < T; t++) {
         size_t src = src_row(m, (uint32_t)t);
         x.q[t] = m->x->q + src * m->n_cols;
+        x.bytes = (struct k_bytes){m->x->hi + src * m->n_cols, m->x->lo + src * m->n_cols, m->x->halves + src * (m->n_cols / 16)};
         x.sums[t] = m->x->sums + src * acts_sums_stride(m->n_cols);
         for (uint32_t b = 0; b < (n_blocks + CHUNK - 1) / CHUNK * CHUNK; b++) {
             for (int r = 0; r < R; r++) {
@@ -300,9 +350,10 @@ VEC struct k_tokens k_take_tokens(const struct mm *m, const int R, const int T, 
     return x;
 }
 
+enum { k_byte_q4_k = 0 };
 #define K_ROWS(type, R, T, has_mins)                                                                                   \
     KERNEL void rows_##R##x##T##_##type(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x) {  \
-        k_rows(m, row0, row1, x, R, T, k_half_##type, k_heads_##type, sizeof(struct block_##type), has_mins);          \
+        k_rows(m, row0, row1, x, R, T, k_half_##type, (k_byte_fn)k_byte_##type, k_heads_##type, sizeof(struct block_##type), has_mins);          \
     }
 /* Rows [row0, row1) against up to 4 tokens. */
 #define K_FEW(type, has_mins)                                                                                          \

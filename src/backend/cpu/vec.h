@@ -91,6 +91,7 @@ VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
     return acc;
 }
 VEC vi vi_pairs_at(vs a, const int16_t *b) { return _mm512_madd_epi16(a, _mm512_loadu_si512(b)); }
+VEC vi vs_pairs(vs a, vs b) { return _mm512_madd_epi16(a, b); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
 VEC vi vi_sub(vi a, vi b) { return _mm512_sub_epi32(a, b); }
 #define vi_shl(a, n) _mm512_slli_epi32(a, n)
@@ -316,6 +317,7 @@ VEC vi vi_pairs_at(vs a, const int16_t *b) {
     return (vi){_mm256_madd_epi16(a.lo, _mm256_loadu_si256((const __m256i *)b)),
                 _mm256_madd_epi16(a.hi, _mm256_loadu_si256((const __m256i *)b + 1))};
 }
+VEC vi vs_pairs(vs a, vs b) { return (vi){_mm256_madd_epi16(a.lo, b.lo), _mm256_madd_epi16(a.hi, b.hi)}; }
 VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
     vi p = vi_pairs_at(a, b);
     return VS2(_mm256_add_epi32, acc, p);
@@ -536,6 +538,7 @@ VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
     return acc;
 }
 VEC vi vi_pairs_at(vs a, const int16_t *b) { return vi_dot_at(vi_zero(), a, b); }
+VEC vi vs_pairs(vs a, vs b) { return vi_dot(vi_zero(), a, b); }
 VEC vi vi_add(vi a, vi b) { return a + b; }
 VEC vi vi_sub(vi a, vi b) { return a - b; }
 #define vi_shl(a, n) ((a) * (1 << (n)))
