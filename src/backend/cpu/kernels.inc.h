@@ -346,6 +346,12 @@ static void store_kv(const float *k, const float *v, uint16_t *k_page, uint16_t 
     }
 }
 
+#if defined(__AVX512F__)
+enum { ATTN_ACCUMULATORS = 16 };
+#else
+enum { ATTN_ACCUMULATORS = 4 };
+#endif
+
 /* Softmax state of one query: running maximum, lane sums, unnormalised output. */
 struct attn_state {
     float top;
@@ -354,21 +360,40 @@ struct attn_state {
     float p[KV_PAGE_TOKENS]; /* scores, then probabilities, of the page at hand */
 };
 
-VEC void attn_scores(const struct attn *a, struct attn_state *st, const uint16_t *k, uint32_t q0, const int N) {
-    for (uint32_t g = 0; g < KV_PAGE_TOKENS; g += 16) {
-        vf acc[ATTN_QUERIES_MAX];
-        for (int i = 0; i < N; i++) {
-            acc[i] = vf_zero();
+/* Scores of 16 G positions from g on; a query's element meets all of them while it is in a register. Meanwhile the page's values are
+ * fetched. */
+VEC void attn_scores_at(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then, uint32_t q0, const int N,
+                        uint32_t g, const int G) {
+    vf acc[ATTN_QUERIES_MAX];
+    for (int i = 0; i < N * G; i++) {
+        acc[i] = vf_zero();
+    }
+    for (uint32_t d = 0; d < a->dim; d++) {
+        for (int j = 0; j < G; j += 2) { /* 32 elements are a cache line */
+            VEC_PREFETCH(then + (size_t)d * KV_PAGE_TOKENS + g + 16 * (uint32_t)j);
         }
-        for (uint32_t d = 0; d < a->dim; d++) {
-            vf kd = vf_load_f16(k + (size_t)d * KV_PAGE_TOKENS + g);
-            for (int i = 0; i < N; i++) {
-                acc[i] = vf_fma(vf_set1(a->q[q0 + (uint32_t)i][d]), kd, acc[i]);
+        vf kd[4];
+        for (int j = 0; j < G; j++) {
+            kd[j] = vf_load_f16(k + (size_t)d * KV_PAGE_TOKENS + g + 16 * (uint32_t)j);
+        }
+        for (int i = 0; i < N; i++) {
+            vf q = vf_set1(a->q[q0 + (uint32_t)i][d]);
+            for (int j = 0; j < G; j++) {
+                acc[G * i + j] = vf_fma(q, kd[j], acc[G * i + j]);
             }
         }
-        for (int i = 0; i < N; i++) {
-            vf_store(st[q0 + (uint32_t)i].p + g, vf_mul(acc[i], vf_set1(a->scale)));
+    }
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < G; j++) {
+            vf_store(st[q0 + (uint32_t)i].p + g + 16 * j, vf_mul(acc[G * i + j], vf_set1(a->scale)));
         }
+    }
+}
+
+VEC void attn_scores(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then, uint32_t q0, const int N) {
+    const int G = N * 4 <= ATTN_ACCUMULATORS ? 4 : N * 2 <= ATTN_ACCUMULATORS ? 2 : 1;
+    for (uint32_t g = 0; g < KV_PAGE_TOKENS; g += 16 * (uint32_t)G) {
+        attn_scores_at(a, st, k, then, q0, N, g, G);
     }
 }
 
@@ -404,21 +429,46 @@ VEC void attn_softmax(struct attn_state *st, uint32_t dim, int first, int end) {
     }
 }
 
-VEC void attn_values(const struct attn *a, struct attn_state *st, const uint16_t *v, uint32_t q0, const int N, int first, int end) {
-    for (uint32_t d = 0; d < a->dim; d += 16) {
-        vf acc[ATTN_QUERIES_MAX];
-        for (int i = 0; i < N; i++) {
-            acc[i] = vf_load(st[q0 + (uint32_t)i].out + d);
+/* 16 G dimensions of the values of positions [first, end) from d on. Meanwhile the next page's keys are fetched. */
+VEC void attn_values_at(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then, uint32_t q0, const int N,
+                        uint32_t d, const int G, int first, int end) {
+    vf acc[ATTN_QUERIES_MAX];
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < G; j++) {
+            acc[G * i + j] = vf_load(st[q0 + (uint32_t)i].out + d + 16 * (uint32_t)j);
         }
-        for (int p = first; p < end; p++) {
-            vf vd = vf_load_f16(v + (size_t)p * a->dim + d);
-            for (int i = 0; i < N; i++) {
-                acc[i] = vf_fma(vf_set1(st[q0 + (uint32_t)i].p[p]), vd, acc[i]);
+    }
+    for (int p = first; p < end; p++) {
+        for (int j = 0; j < G; j += 2) {
+            VEC_PREFETCH(then + (size_t)p * a->dim + d + 16 * (uint32_t)j);
+        }
+        vf vd[4];
+        for (int j = 0; j < G; j++) {
+            vd[j] = vf_load_f16(v + (size_t)p * a->dim + d + 16 * (uint32_t)j);
+        }
+        for (int i = 0; i < N; i++) {
+            vf weight = vf_set1(st[q0 + (uint32_t)i].p[p]);
+            for (int j = 0; j < G; j++) {
+                acc[G * i + j] = vf_fma(weight, vd[j], acc[G * i + j]);
             }
         }
-        for (int i = 0; i < N; i++) {
-            vf_store(st[q0 + (uint32_t)i].out + d, acc[i]);
+    }
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < G; j++) {
+            vf_store(st[q0 + (uint32_t)i].out + d + 16 * (uint32_t)j, acc[G * i + j]);
         }
+    }
+}
+
+VEC void attn_values(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then, uint32_t q0, const int N,
+                     int first, int end) {
+    const int G = N * 4 <= ATTN_ACCUMULATORS ? 4 : N * 2 <= ATTN_ACCUMULATORS ? 2 : 1;
+    uint32_t d = 0;
+    for (; d + 16 * (uint32_t)G <= a->dim; d += 16 * (uint32_t)G) {
+        attn_values_at(a, st, v, then, q0, N, d, G, first, end);
+    }
+    for (; d < a->dim; d += 16) {
+        attn_values_at(a, st, v, then, q0, N, d, 1, first, end);
     }
 }
 
@@ -452,15 +502,16 @@ static void attend(const struct attn *a) {
     for (uint32_t page = oldest / KV_PAGE_TOKENS; page <= last / KV_PAGE_TOKENS; page++) {
         const uint16_t *k = a->k + a->pages[page] * a->page_stride;
         const uint16_t *v = a->v + a->pages[page] * a->page_stride;
+        const uint16_t *then = a->k + a->pages[page < last / KV_PAGE_TOKENS ? page + 1 : page] * a->page_stride;
         uint32_t i = 0;
         for (; i + ATTN_N <= a->n; i += ATTN_N) {
-            attn_scores(a, st, k, i, ATTN_N);
+            attn_scores(a, st, k, v, i, ATTN_N);
         }
         for (; i + 4 <= a->n; i += 4) {
-            attn_scores(a, st, k, i, 4);
+            attn_scores(a, st, k, v, i, 4);
         }
         for (; i < a->n; i++) {
-            attn_scores(a, st, k, i, 1);
+            attn_scores(a, st, k, v, i, 1);
         }
         int lo = KV_PAGE_TOKENS;
         int hi = 0;
@@ -476,13 +527,13 @@ static void attend(const struct attn *a) {
             }
         }
         for (i = 0; i + ATTN_N <= a->n; i += ATTN_N) {
-            attn_values(a, st, v, i, ATTN_N, lo, hi);
+            attn_values(a, st, v, then, i, ATTN_N, lo, hi);
         }
         for (; i + 4 <= a->n; i += 4) {
-            attn_values(a, st, v, i, 4, lo, hi);
+            attn_values(a, st, v, then, i, 4, lo, hi);
         }
         for (; i < a->n; i++) {
-            attn_values(a, st, v, i, 1, lo, hi);
+            attn_values(a, st, v, then, i, 1, lo, hi);
         }
     }
     for (uint32_t i = 0; i < a->n; i++) {

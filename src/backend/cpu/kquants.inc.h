@@ -444,7 +444,7 @@ VEC float unpack_q6_k(const uint8_t *p, vs w[8], float *mins) {
     }                                                                                                                  \
     K_AMX(type, has_mins)                                                                                              \
     static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
-        if (m->n <= OUTPUTS) {                                                                                         \
+        if (m->n < OUTPUTS || (m->n == OUTPUTS && m->n_cols <= CHUNK * QK)) { /* wide: four tokens outgrow the cache */   \
             few_##type(m, row0, row1, scratch);                                                                        \
             return;                                                                                                    \
         }                                                                                                              \
