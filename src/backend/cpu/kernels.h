@@ -20,7 +20,7 @@ enum { ACT_MAX = 2047, ACT_LOW_BITS = 6 };
  * types meet F32. What is not `f` is written when n_cols is a multiple of 256. */
 struct acts {
     uint32_t n_cols;
-    float *f;        /* [n][n_cols] */
+    float *f; /* [n][n_cols] */
     /* [n][n_cols]: f = q * scale, in the order in which 4-bit quants come apart: of every 128 columns, in sub-blocks of 32, the even
      * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
     int16_t *q;
@@ -63,8 +63,9 @@ struct mm {
     float *y;
     size_t y_stride;
     bool add;
-    const float *gain;   /* [n] or NULL */
-    const uint8_t *next; /* what this thread reads after its rows, to be fetched meanwhile; NULL where that is not known */
+    const float *gain; /* [n] or NULL */
+    const uint8_t
+        *next; /* what this thread reads after its rows, to be fetched meanwhile; NULL where that is not known */
 };
 
 /* Queries of one KV head against its pages. K pages are [dim][64] so that lanes are positions, V pages [64][dim]. */
