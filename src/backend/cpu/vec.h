@@ -677,7 +677,7 @@ VEC vi vi_dot_short(const int8_t *a, const int16_t *b) {
 
 #endif
 
-#if !defined(__AVX512F__)
+#if !defined(__AVX512F__) && !defined(__ARM_FEATURE_DOTPROD)
 VEC vs vs_xor_twice(vs x, const uint8_t *p, int a, int b, int mask) { return vs_xor(x, vs_twice(p, a, b, mask)); }
 VEC vs vs_or_twice(vs x, const uint8_t *p, int a, int b, int mask) { return vs_or(x, vs_twice(p, a, b, mask)); }
 VEC v4 vf_reduce4(const vf *v) { return (v4){vf_reduce_add(v[0]), vf_reduce_add(v[1]), vf_reduce_add(v[2]), vf_reduce_add(v[3])}; }
