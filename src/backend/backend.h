@@ -39,7 +39,9 @@ struct backend_step {
 
 struct backend_output {
     const float *logits; /* [n_outputs of rows without rules][n_vocab] in row order; valid until the next submit */
-    const struct sample *samples; /* [n_outputs of rows with rules] in row order; valid until the next but one submit */
+    /* [n_outputs of rows with rules] in row order; valid until the next but one submit. Where no token can be drawn, an enum
+     * sample_failure: that result's own affair, the step's others stand. A row fed from it computes nothing of use. */
+    const struct sample *samples;
     uint32_t n_logits, n_samples;
     uint64_t weight_bytes; /* weight bytes this step read: each expert touched counts once; 0 = not counted */
 };

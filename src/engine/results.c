@@ -61,6 +61,9 @@ static sluice_status take_outputs(sluice_engine *e, const struct backend_row *ro
         const struct sample *sample = &drawn;
         if (given.samples) {
             sample = &given.samples[i];
+            if (sample->token < 0) {
+                return sampler_failed(sample->token, r->n_tokens, &r->error);
+            }
         } else {
             TRY(draw(e, r, given.logits + (size_t)i * e->model->info.n_vocab, &drawn));
         }

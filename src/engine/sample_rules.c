@@ -34,6 +34,18 @@ static sluice_status check_sampling(const sluice_sampling *s, sluice_error *err)
     return SLUICE_OK;
 }
 
+/* Adds to what the list has for the token already. */
+static void add_edit(struct sample_rules *rules, int32_t token, float bias) {
+    size_t i = 0;
+    while (i < rules->n_edits && rules->edits[i].token != token) {
+        i++;
+    }
+    if (i == rules->n_edits) {
+        rules->edits[rules->n_edits++] = (sluice_logit_bias){.token = token};
+    }
+    rules->edits[i].bias += bias;
+}
+
 /* Biases and bans in one list; the end tokens of ignore_eos are bans. */
 static sluice_status collect_edits(struct sample_rules *rules, const sluice_model *model,
                                    const sluice_request_options *o, sluice_error *err) {
@@ -62,12 +74,11 @@ static sluice_status collect_edits(struct sample_rules *rules, const sluice_mode
             return fail(err, SLUICE_E_ARG, "logit_bias of token %d is %g; it must be at most %g", b.token,
                         (double)b.bias, (double)PENALTY_MAX);
         }
-        b.bias = b.bias <= -100 ? -INFINITY : b.bias;
-        rules->edits[rules->n_edits++] = b;
+        add_edit(rules, b.token, b.bias <= -100 ? -INFINITY : b.bias);
     }
     for (uint32_t id = 0; n_end > 0 && id < n_vocab; id++) {
         if (model->tokens[id].flags & TOKEN_FLAG_END) {
-            rules->edits[rules->n_edits++] = (sluice_logit_bias){.token = (int32_t)id, .bias = -INFINITY};
+            add_edit(rules, (int32_t)id, -INFINITY);
         }
     }
     return SLUICE_OK;

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "base/status.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +11,12 @@
 #include <emmintrin.h>
 #endif
 
-#define BLOCK     64    /* logits per block maximum: 1024 maxima for a vocabulary of 65,536 stay in L1 */
-#define TAIL_CUT  32.0f /* e^-32 times the largest vocabulary is under 1e-7 of the likeliest */
-#define BINS      256
-#define CUT_SLACK 0.001f /* logf of min_p may differ between C libraries; the weight itself decides */
+#define BLOCK 64 /* logits per block maximum: 1024 maxima for a vocabulary of 65,536 stay in L1 */
+#define BINS  256
 
 struct candidate {
-    float z; /* (logit - maximum) / temperature */
-    float w; /* what a cut counts: exp(z), or 1 */
+    float x;         /* logit */
+    uint64_t weight; /* what a cut counts: its weight, or 1 */
     int32_t id;
 };
 
@@ -29,7 +26,9 @@ struct sampler {
     float *bmax; /* [n_blocks] maximum of each block of the row in use */
     float *kth;  /* [n_blocks] work of kth_largest */
     uint8_t *dirty;
-    float *z, *w; /* [n_blocks * BLOCK, the last few unused] candidates in ascending id order */
+    /* [n_blocks * BLOCK, the last few unused] candidates in ascending id order */
+    float *z, *w;     /* (logit - maximum) / temperature; exp(z) */
+    uint64_t *weight; /* exp(z) in multiples of 2^-SAMPLE_ONE_BITS */
     int32_t *id;
     struct candidate *order; /* [n_vocab] work of cut_at */
 };
@@ -45,10 +44,11 @@ sluice_status sampler_create(uint32_t n_vocab, struct sampler **out, sluice_erro
         s->dirty = mem_calloc(s->n_blocks, 1);
         s->z = mem_calloc(s->n_blocks * (size_t)BLOCK, sizeof *s->z);
         s->w = mem_calloc(s->n_blocks * (size_t)BLOCK, sizeof *s->w);
+        s->weight = mem_calloc(s->n_blocks * (size_t)BLOCK, sizeof *s->weight);
         s->id = mem_calloc(n_vocab, sizeof *s->id);
         s->order = mem_calloc(n_vocab, sizeof *s->order);
     }
-    if (!s || !s->row || !s->bmax || !s->kth || !s->dirty || !s->z || !s->w || !s->id || !s->order) {
+    if (!s || !s->row || !s->bmax || !s->kth || !s->dirty || !s->z || !s->w || !s->weight || !s->id || !s->order) {
         sampler_free(s);
         return fail(err, SLUICE_E_NOMEM, "out of memory for the sampler");
     }
@@ -64,6 +64,7 @@ void sampler_free(struct sampler *s) {
         mem_free(s->dirty);
         mem_free(s->z);
         mem_free(s->w);
+        mem_free(s->weight);
         mem_free(s->id);
         mem_free(s->order);
         mem_free(s);
@@ -71,19 +72,12 @@ void sampler_free(struct sampler *s) {
 }
 
 uint64_t sampler_bytes(const struct sampler *s) {
-    return (uint64_t)s->n_vocab * (4 * sizeof(float) + sizeof(struct candidate)) +
+    return (uint64_t)s->n_vocab * (4 * sizeof(float) + sizeof(uint64_t) + sizeof(struct candidate)) +
            (uint64_t)s->n_blocks * (2 * sizeof(float) + 1);
 }
 
 double sampler_uniform(uint64_t seed, uint64_t position) {
-    uint64_t h = seed;
-    for (int round = 0; round < 2; round++) { /* the finaliser of splitmix64, once per key */
-        h += round == 0 ? 0x9E3779B97F4A7C15u : position * 0xD1342543DE82EF95u + 0x9E3779B97F4A7C15u;
-        h = (h ^ h >> 30) * 0xBF58476D1CE4E5B9u;
-        h = (h ^ h >> 27) * 0x94D049BB133111EBu;
-        h ^= h >> 31;
-    }
-    return (double)(h >> 11) * 0x1p-53;
+    return (double)(sample_random(seed, position) >> 11) * 0x1p-53;
 }
 
 typedef float float4 __attribute__((vector_size(16)));
@@ -105,13 +99,22 @@ static inline float4 exp_neg(float4 x) {
     return (float4)((bits4)y & (bits4)(x >= -87.0f));
 }
 
-/* w = exp(z) for n values; both arrays have room for n rounded up to 4. */
-static void exp_all(const float *z, float *w, size_t n) {
+typedef float float2 __attribute__((vector_size(8)));
+typedef double double2 __attribute__((vector_size(16)));
+typedef uint64_t words2 __attribute__((vector_size(16)));
+
+/* w = exp(z) for n values, and their weights; the arrays have room for n rounded up to 4. */
+static void weigh(const float *z, float *w, uint64_t *weight, size_t n) {
     for (size_t i = 0; i < n; i += 4) {
         float4 v;
         memcpy(&v, z + i, sizeof v);
         v = exp_neg(v);
         memcpy(w + i, &v, sizeof v);
+        for (size_t k = 0; k < 4; k += 2) { /* adding 2^52 rounds to a whole number, kept in the low bits */
+            double2 d = __builtin_convertvector((float2){v[k], v[k + 1]}, double2);
+            words2 whole = (words2)(d * (double)(1ull << SAMPLE_ONE_BITS) + 0x1p52) & ((1ull << 52) - 1);
+            memcpy(weight + i + k, &whole, sizeof whole);
+        }
     }
 }
 
@@ -198,7 +201,8 @@ static float apply_edits(struct sampler *s, const struct sample_rules *rules) {
         edit(s, t.token, v);
     }
     for (size_t i = 0; i < rules->n_edits; i++) {
-        edit(s, rules->edits[i].token, s->row[rules->edits[i].token] + rules->edits[i].bias);
+        float v = s->row[rules->edits[i].token] + rules->edits[i].bias;
+        edit(s, rules->edits[i].token, isnan(v) ? -INFINITY : v); /* infinity that is banned */
     }
     float max = -INFINITY, ignored = 0;
     for (size_t b = 0; b < s->n_blocks; b++) {
@@ -273,14 +277,14 @@ static size_t gather(struct sampler *s, const float *x, float floor, float max, 
     return n;
 }
 
-/* Equal steps of z from 0 to -TAIL_CUT; everything below is in the last bin. */
+/* Equal steps of z from 0 to -SAMPLE_REACH; everything below is in the last bin. */
 static inline uint32_t bin_of(float z) {
-    float bin = z * -((float)BINS / TAIL_CUT);
+    float bin = z * -((float)BINS / SAMPLE_REACH);
     return bin < BINS - 1 ? (uint32_t)(int32_t)bin : BINS - 1;
 }
 
 static inline bool before(const struct candidate *a, const struct candidate *b) {
-    return a->z > b->z || (a->z == b->z && a->id < b->id);
+    return a->x > b->x || (a->x == b->x && a->id < b->id);
 }
 
 static inline void swap(struct candidate *a, struct candidate *b) {
@@ -289,11 +293,11 @@ static inline void swap(struct candidate *a, struct candidate *b) {
     *b = t;
 }
 
-/* In the order greatest first (ties: lower id first), the candidate with which the sum of w reaches target: a
+/* In the order greatest first (ties: lower id first), the candidate with which the sum of weights reaches target: a
  * quickselect that adds up the part it leaves behind. Reorders c. */
-static struct candidate cut_at(struct candidate *c, size_t n, double target) {
+static struct candidate cut_at(struct candidate *c, size_t n, uint64_t target) {
     size_t lo = 0, hi = n;
-    double sum = 0;
+    uint64_t sum = 0;
     while (hi - lo > 1) {
         struct candidate *a = &c[lo], *m = &c[lo + (hi - lo) / 2], *z = &c[hi - 1];
         if (before(m, a)) {
@@ -307,20 +311,20 @@ static struct candidate cut_at(struct candidate *c, size_t n, double target) {
         }
         swap(m, z); /* the median of three is the pivot, parked at the end */
         size_t at = lo;
-        double part = 0;
+        uint64_t part = 0;
         for (size_t i = lo; i < hi - 1; i++) {
             if (before(&c[i], &c[hi - 1])) {
-                part += (double)c[i].w;
+                part += c[i].weight;
                 swap(&c[i], &c[at++]);
             }
         }
         swap(&c[at], &c[hi - 1]);
         if (at > lo && sum + part >= target) {
             hi = at;
-        } else if (sum + part + (double)c[at].w >= target || at + 1 == hi) {
+        } else if (sum + part + c[at].weight >= target || at + 1 == hi) {
             return c[at];
         } else {
-            sum += part + (double)c[at].w;
+            sum += part + c[at].weight;
             lo = at + 1;
         }
     }
@@ -330,89 +334,69 @@ static struct candidate cut_at(struct candidate *c, size_t n, double target) {
 /* Narrows the search of cut_at to the candidates of one bin: copies to s->order those among which the sum reaches
  * target, and lowers target by what comes before them. Selecting among 65,536 candidates directly would take a
  * millisecond. */
-static size_t crossing_bin(struct sampler *s, size_t n, bool unit, double *target) {
-    double mass[2][BINS] = {{0}}; /* two, because adding to one bin twice in a row waits for the first addition */
+static size_t crossing_bin(struct sampler *s, const float *x, size_t n, bool unit, uint64_t *target) {
+    uint64_t mass[2][BINS] = {{0}}; /* two, because adding to one bin twice in a row waits for the first addition */
     for (size_t i = 0; i < n; i++) {
-        mass[i & 1][bin_of(s->z[i])] += unit ? 1.0 : (double)s->w[i];
-    }
-    uint32_t last = 0; /* the last bin that is not empty: the sum may end just below target */
-    for (uint32_t b = 0; b < BINS; b++) {
-        last = mass[0][b] + mass[1][b] > 0 ? b : last;
+        mass[i & 1][bin_of(s->z[i])] += unit ? 1 : s->weight[i];
     }
     uint32_t bin = 0;
-    for (; bin<last && * target> mass[0][bin] + mass[1][bin]; bin++) {
+    for (; bin < BINS - 1 && *target > mass[0][bin] + mass[1][bin]; bin++) {
         *target -= mass[0][bin] + mass[1][bin];
     }
     size_t found = 0;
     for (size_t i = 0; i < n; i++) {
-        s->order[found] = (struct candidate){.z = s->z[i], .w = unit ? 1 : s->w[i], .id = s->id[i]};
+        s->order[found] = (struct candidate){.x = x[s->id[i]], .weight = unit ? 1 : s->weight[i], .id = s->id[i]};
         found += bin_of(s->z[i]) == bin;
     }
     return found;
 }
 
-/* Keeps the greatest candidates up to the one where the sum of weights (or, unit: their number) reaches target. */
-static size_t cut(struct sampler *s, size_t n, bool unit, double target) {
-    size_t found = crossing_bin(s, n, unit, &target);
+/* Keeps the greatest candidates up to the one where the sum of weights (or, unit: their number) reaches target, which
+ * all of them together do. */
+static size_t cut(struct sampler *s, const float *x, size_t n, bool unit, uint64_t target) {
+    size_t found = crossing_bin(s, x, n, unit, &target);
     struct candidate last = cut_at(s->order, found, target);
     size_t kept = 0;
     for (size_t i = 0; i < n; i++) {
-        struct candidate c = {.z = s->z[i], .id = s->id[i]};
-        s->z[kept] = c.z;
+        struct candidate c = {.x = x[s->id[i]], .id = s->id[i]};
+        s->z[kept] = s->z[i];
         s->w[kept] = s->w[i];
+        s->weight[kept] = s->weight[i];
         s->id[kept] = c.id;
         kept += !before(&last, &c);
     }
     return kept;
 }
 
-/* Sum in a fixed order with four running sums, because one alone waits for every addition. */
-static double sum_of(const float *w, size_t n) {
-    double a[4] = {0};
-    size_t i = 0;
-    for (; i < (n & ~(size_t)3); i += 4) {
-        for (int k = 0; k < 4; k++) {
-            a[k] += (double)w[i + (size_t)k];
-        }
+static uint64_t sum_of(const uint64_t *weight, size_t n) {
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        sum += weight[i];
     }
-    for (; i < n; i++) {
-        a[0] += (double)w[i];
-    }
-    return (a[0] + a[1]) + (a[2] + a[3]);
+    return sum;
 }
 
-static int32_t pick(const struct sampler *s, size_t n, double uniform) {
-    double target = uniform * sum_of(s->w, n);
+/* Along ascending ids, the candidate in whose weight the share random / 2^64 of all of it lies. */
+static int32_t pick(const struct sampler *s, size_t n, uint64_t random) {
+    uint64_t target = (uint64_t)((unsigned __int128)random * sum_of(s->weight, n) >> 64);
     size_t i = 0;
-    for (; i + BLOCK < n; i += BLOCK) { /* whole blocks first: 65,536 dependent additions would take 100 us */
-        double block = sum_of(s->w + i, BLOCK);
+    for (; i + BLOCK < n; i += BLOCK) { /* whole blocks first: so many dependent comparisons would take long */
+        uint64_t block = sum_of(s->weight + i, BLOCK);
         if (target < block) {
             break;
         }
         target -= block;
     }
-    int32_t last = s->id[0];
-    for (; i < n; i++) {
-        if (s->w[i] > 0) {
-            last = s->id[i];
-            target -= (double)s->w[i];
-            if (target < 0) {
-                break;
-            }
-        }
+    while (i + 1 < n && target >= s->weight[i]) {
+        target -= s->weight[i++];
     }
-    return last;
+    return s->id[i];
 }
 
-static int32_t draw(struct sampler *s, const struct sample_rules *rules, const float *x, float max, double uniform) {
+static int32_t draw(struct sampler *s, const struct sample_rules *rules, const float *x, float max, uint64_t random) {
     const sluice_sampling *p = &rules->s;
-    float reach = TAIL_CUT; /* how far below the maximum a candidate may lie, in units of the temperature */
     bool nucleus = p->top_p < 1;
-    if (p->min_p > 0 && !nucleus) { /* top_p must see the mass that min_p drops later */
-        float wanted = -logf(p->min_p) + CUT_SLACK;
-        reach = wanted < reach ? wanted : reach;
-    }
-    float floor = max - reach * p->temperature;
+    float floor = max - sample_reach(rules) * p->temperature;
     size_t k = p->top_k > 0 && (uint32_t)p->top_k < s->n_vocab ? (size_t)p->top_k : 0;
     if (k > 0 && k <= s->n_blocks) {
         float kth = kth_block_max(s, k);
@@ -420,41 +404,42 @@ static int32_t draw(struct sampler *s, const struct sample_rules *rules, const f
     }
     size_t n = gather(s, x, floor, max, 1.0f / p->temperature);
     if (k > 0 && n > k) {
-        n = cut(s, n, true, (double)k);
+        n = cut(s, x, n, true, k);
     }
-    exp_all(s->z, s->w, n);
+    weigh(s->z, s->w, s->weight, n);
     if (nucleus && n > 1) {
-        n = cut(s, n, false, fmax((double)p->top_p * sum_of(s->w, n), DBL_MIN));
+        n = cut(s, x, n, false, sample_nucleus(p->top_p, sum_of(s->weight, n)));
     }
     if (p->min_p > 0) {
         size_t kept = 0;
         for (size_t i = 0; i < n; i++) {
-            s->w[kept] = s->w[i];
+            s->weight[kept] = s->weight[i];
             s->id[kept] = s->id[i];
             kept += s->w[i] >= p->min_p;
         }
         n = kept;
     }
-    return pick(s, n, uniform);
+    return pick(s, n, random);
 }
 
 /* log of the sum of exp over the raw row, above its maximum. */
 static double log_sum(const struct sampler *s, const float *x, float max) {
-    double sum = 0;
+    uint64_t sum = 0;
     for (size_t b = 0; b < s->n_blocks; b++) {
         float z[BLOCK] = {0}, w[BLOCK];
+        uint64_t weight[BLOCK];
         size_t len = block_len(s, b);
         const float *v = x + b * BLOCK;
         for (size_t i = 0; i < len; i++) {
             z[i] = v[i] - max;
         }
-        exp_all(z, w, len);
-        sum += sum_of(w, len);
+        weigh(z, w, weight, len);
+        sum += sum_of(weight, len);
     }
-    return log(sum);
+    return sample_log(sum);
 }
 
-static int by_z(const void *a, const void *b) {
+static int by_rank(const void *a, const void *b) {
     return before(a, b) ? -1 : 1;
 }
 
@@ -468,16 +453,28 @@ static void fill_logprobs(struct sampler *s, const struct sample_rules *rules, c
     }
     size_t n = gather(s, x, want <= s->n_blocks ? kth_block_max(s, want) : -INFINITY, max, 1);
     if (n > want) {
-        n = cut(s, n, true, (double)want);
+        n = cut(s, x, n, true, want);
     }
     for (size_t i = 0; i < n; i++) {
-        s->order[i] = (struct candidate){.z = x[s->id[i]], .id = s->id[i]};
+        s->order[i] = (struct candidate){.x = x[s->id[i]], .id = s->id[i]};
     }
-    qsort(s->order, n, sizeof *s->order, by_z);
+    qsort(s->order, n, sizeof *s->order, by_rank);
     out->n_top = (uint32_t)n;
     for (size_t i = 0; i < n; i++) {
         out->top[i].token = s->order[i].id;
-        out->top[i].logprob = (float)((double)s->order[i].z - base);
+        out->top[i].logprob = (float)((double)s->order[i].x - base);
+    }
+}
+
+sluice_status sampler_failed(int32_t failure, uint64_t position, sluice_error *err) {
+    unsigned long long at = position;
+    switch (failure) {
+    case SAMPLE_BANNED:
+        return fail(err, SLUICE_E_ARG, "logit_bias bans every token, so none can be generated");
+    case SAMPLE_OVERFLOW:
+        return fail(err, SLUICE_E_BACKEND, "the logits for position %llu overflow under the penalties", at);
+    default:
+        return fail(err, SLUICE_E_BACKEND, "the logits for position %llu are not finite", at);
     }
 }
 
@@ -486,22 +483,16 @@ sluice_status sampler_draw(struct sampler *s, const struct sample_rules *rules, 
     bool edits = rules->n_seen > 0 || rules->n_edits > 0;
     const float *x = edits ? s->row : logits;
     float max = scan(s, logits, edits ? s->row : NULL);
-    if (max == -INFINITY) {
-        return fail(err, SLUICE_E_BACKEND, "the logits for position %llu are not finite", (unsigned long long)position);
-    }
-    if (edits) {
+    int32_t failure = max == -INFINITY ? SAMPLE_NOT_FINITE : 0;
+    if (failure == 0 && edits) {
         max = apply_edits(s, rules);
-        if (max == -INFINITY) {
-            return fail(err, SLUICE_E_ARG, "logit_bias bans every token, so none can be generated");
-        }
-        if (!isfinite(max)) {
-            return fail(err, SLUICE_E_BACKEND, "the logits for position %llu overflow under the penalties",
-                        (unsigned long long)position);
-        }
+        failure = max == -INFINITY ? SAMPLE_BANNED : max == INFINITY ? SAMPLE_OVERFLOW : 0;
     }
-    out->logprob = 0;
-    out->n_top = 0;
-    out->token = rules->greedy ? find_max(s, x, max) : draw(s, rules, x, max, sampler_uniform(rules->s.seed, position));
+    *out = (struct sample){.token = failure};
+    if (failure != 0) {
+        return sampler_failed(failure, position, err);
+    }
+    out->token = rules->greedy ? find_max(s, x, max) : draw(s, rules, x, max, sample_random(rules->s.seed, position));
     if (rules->want_logprob) {
         fill_logprobs(s, rules, logits, out);
     }

@@ -11,7 +11,8 @@
  *   7. min_p: whatever is less likely than min_p times the likeliest is dropped; the maximum is never dropped by 5 and
  *      6, so min_p means the same before or after them, while top_p would not;
  *   8. one uniform number picks along ascending ids.
- * Candidates below e^-32 of the likeliest are dropped before step 5: all of them together weigh under 1e-8.
+ * Steps 5 and 6 rank by logit. Steps 6 and 8 add up weights, which are whole numbers (backend/sample.h): exact in any order,
+ * so that a device may add as it likes. Candidates below e^-29 of the likeliest weigh nothing.
  *
  * The number of step 8 is a hash of (seed, position) and nothing else, so a request draws the same tokens alone or in
  * company, on any machine; exp is our own for the same reason. Logprobs are of the raw row, before step 1.
@@ -42,6 +43,9 @@ uint64_t sampler_bytes(const struct sampler *sampler);
  * SLUICE_E_ARG: every token is banned. */
 sluice_status sampler_draw(struct sampler *sampler, const struct sample_rules *rules, const float *logits,
                            uint64_t position, struct sample *out, sluice_error *err);
+
+/* What a failure to draw means: the status that sampler_draw gives for it, in err. */
+sluice_status sampler_failed(int32_t failure, uint64_t position, sluice_error *err);
 
 /* The same where the token is given: only its logprob and the alternatives are found, if they are wanted. */
 sluice_status sampler_given(struct sampler *sampler, const struct sample_rules *rules, const float *logits,

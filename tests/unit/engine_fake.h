@@ -87,7 +87,7 @@ struct rig_results {
     float *logits;          /* [step_outputs_max][n_vocab] */
     struct sample *samples; /* [step_outputs_max] */
     uint32_t n_logits, n_samples;
-    bool broken; /* a row could not be drawn */
+    bool broken; /* the step broke the seam's rules */
 };
 
 struct rig_backend {
@@ -310,10 +310,10 @@ static void rig_put_result(struct rig_backend *b, const struct backend_row *row,
     if (!b->mode.null) {
         rig_logits(&b->mode, state, b->mode.periodic ? rig_guess(b, row, at) : -1, logits);
     }
+    if (rig_countdown(&rig_fake.nan_row)) {
+        logits[7] = NAN;
+    }
     if (!row->rules) {
-        if (rig_countdown(&rig_fake.nan_row)) {
-            logits[7] = NAN;
-        }
         s->drawn = -1;
         return;
     }
@@ -321,10 +321,10 @@ static void rig_put_result(struct rig_backend *b, const struct backend_row *row,
     if (b->mode.null) {
         sample->token = rig_null_token(state);
         sample->n_top = 0;
-    } else if (sampler_draw(b->sampler, rules, logits, (uint64_t)at + 1, sample, NULL) != SLUICE_OK) {
-        out->broken = true;
+    } else {
+        (void)sampler_draw(b->sampler, rules, logits, (uint64_t)at + 1, sample, NULL);
     }
-    s->drawn = sample->token;
+    s->drawn = sample->token < 0 ? 0 : sample->token; /* what follows a failure is anything */
 }
 
 /* What rewind needs to know, in s. */

@@ -87,8 +87,8 @@ static void test_cancel_anywhere(void **state) {
 
 /* ---- Failures ---------------------------------------------------------------------------------------------- */
 
-static void test_failed_step(void **state) {
-    (void)state;
+static void fail_steps(bool samples) {
+    rig_fake.mode.samples = samples;
     sluice_engine *e = rig_open_shape(4, 0, 512);
     sluice_request_options o = rig_exactly(rig_prompt, 40, 50);
     o.no_draft = true; /* one step a token */
@@ -101,7 +101,11 @@ static void test_failed_step(void **state) {
             assert_int_equal(bad->last.kind, SLUICE_EVENT_ERROR);
             assert_int_equal(bad->last.error.status, SLUICE_E_BACKEND);
             assert_non_null(strstr(bad->last.error.text, kind < 2 ? "scripted failure" : "not finite"));
-            assert_int_equal(bad->n, at - 1);
+            if (samples && kind == 0) { /* the step before it was still under way */
+                assert_in_range(bad->n, at > 1 ? at - 2 : 0, at - 1);
+            } else {
+                assert_int_equal(bad->n, at - 1);
+            }
             assert_memory_equal(bad->tokens, good->tokens, bad->n * sizeof bad->tokens[0]);
             answer_free(bad);
             struct answer *again = rig_ask(e, &o);
@@ -127,6 +131,49 @@ static void test_failed_step(void **state) {
     assert_int_equal(m.requests_failed, 3 * 4 + 4);
     answer_free(good);
     sluice_engine_free(e);
+}
+
+static void test_failed_step(void **state) {
+    (void)state;
+    fail_steps(false);
+    fail_steps(true);
+}
+
+/* A row that cannot be drawn from ends its request with the sampler's words, wherever it is drawn; its neighbours go on. */
+static void test_nothing_to_draw(void **state) {
+    (void)state;
+    sluice_logit_bias bans[RIG_VOCAB];
+    for (int i = 0; i < RIG_VOCAB; i++) {
+        bans[i] = (sluice_logit_bias){.token = i, .bias = -100};
+    }
+    for (int samples = 0; samples < 2; samples++) {
+        rig_fake.mode.samples = samples;
+        sluice_engine *e = rig_open_shape(4, 0, 512);
+        sluice_request_options good = rig_exactly(rig_prompt, 40, 50), bad = good, other = good;
+        bad.logit_bias = bans;
+        bad.n_logit_bias = RIG_VOCAB;
+        other.sampling.seed = 9;
+        struct answer *alone = rig_ask(e, &good);
+        sluice_request *r[3] = {rig_submit(e, &good), rig_submit(e, &bad), rig_submit(e, &other)};
+        for (int i = 0; i < 3; i++) {
+            struct answer *a = answer_new();
+            answer_read(a, r[i]);
+            if (i == 1) {
+                assert_int_equal(a->last.error.status, SLUICE_E_ARG);
+                assert_non_null(strstr(a->last.error.text, "bans every token"));
+                assert_int_equal(a->n, 0);
+            } else {
+                assert_int_equal(a->last.kind, SLUICE_EVENT_DONE);
+            }
+            if (i == 0) {
+                answer_assert_equal(a, alone);
+            }
+            answer_free(a);
+            sluice_request_free(r[i]);
+        }
+        answer_free(alone);
+        sluice_engine_free(e);
+    }
 }
 
 /* A failed rewind ends its request; others of the same step go on. */
@@ -281,8 +328,15 @@ static void test_free_while_running(void **state) {
 int main(void) {
 #define TEST(name) cmocka_unit_test_teardown(name, rig_clean)
     const struct CMUnitTest tests[] = {
-        TEST(test_cancel),    TEST(test_cancel_anywhere),       TEST(test_failed_step), TEST(test_failed_rewind),
-        TEST(test_deadlines), TEST(test_deadline_of_a_sleeper), TEST(test_drain),       TEST(test_free_while_running),
+        TEST(test_cancel),
+        TEST(test_cancel_anywhere),
+        TEST(test_failed_step),
+        TEST(test_nothing_to_draw),
+        TEST(test_failed_rewind),
+        TEST(test_deadlines),
+        TEST(test_deadline_of_a_sleeper),
+        TEST(test_drain),
+        TEST(test_free_while_running),
     };
     return cmocka_run_group_tests(tests, rig_setup, NULL);
 }
