@@ -43,6 +43,9 @@ struct runner {
     sluice_error *err;
 };
 
+/* A backend that draws tokens draws them here, too, though the rows go on with other ones. */
+static const struct sample_rules greedy = {.greedy = true, .s = {.top_p = 1, .repetition_penalty = 1}};
+
 bool raw_list_parse(const char *text, struct raw_list *out) {
     struct raw_list list = {.n = 0};
     for (const char *p = text;; p++) {
@@ -173,13 +176,26 @@ static sluice_status prefill(struct runner *r, uint32_t batch, uint32_t from, ui
     return SLUICE_OK;
 }
 
+static sluice_status submit_decode(struct runner *r, uint32_t batch, uint32_t pos) {
+    for (uint32_t s = 0; s < batch; s++) {
+        set_row(r, &r->rows[s], s, pos, 1);
+        r->rows[s].n_outputs = 1;
+        r->rows[s].generated = true;
+        r->rows[s].rules = r->caps->samples ? &greedy : NULL;
+    }
+    return r->ops->submit(r->backend, &(struct backend_step){r->rows, batch}, r->err);
+}
+
+/* As many steps ahead of the oldest as the backend takes, as the engine does. */
 static sluice_status decode(struct runner *r, uint32_t batch, uint32_t from, uint32_t n, uint64_t *weight_bytes) {
-    for (uint32_t i = 0; i < n; i++) {
-        for (uint32_t s = 0; s < batch; s++) {
-            set_row(r, &r->rows[s], s, from + i, 1);
-            r->rows[s].n_outputs = 1;
+    uint32_t ahead = r->caps->steps_ahead;
+    for (uint32_t submitted = 0, done = 0; done < n; done++) {
+        for (; submitted < n && submitted <= done + ahead; submitted++) {
+            TRY(submit_decode(r, batch, from + submitted));
         }
-        TRY(run_step(r, batch, weight_bytes));
+        struct backend_output out = {0};
+        TRY(r->ops->wait(r->backend, &out, r->err));
+        *weight_bytes += out.weight_bytes;
         progress(r, batch);
     }
     return SLUICE_OK;

@@ -143,7 +143,7 @@ static void test_repack(void **state) {
         enum { ROWS = 37, COLS = 768 };
         struct matrix x = make_matrix(types[i], ROWS, 1, COLS);
         float *out = device(NULL, ROWS * COLS * sizeof(float)), *back = malloc(ROWS * COLS * sizeof(float));
-        good(cuda_dequantize(&x.m, NULL, 0, ROWS, out, 0));
+        good(cuda_dequantize(&x.m, NULL, 0, ROWS, NULL, out, 0));
         good(cudaMemcpy(back, out, ROWS * COLS * sizeof(float), cudaMemcpyDeviceToHost));
         for (int k = 0; k < ROWS * COLS; k++) {
             if (memcmp(&back[k], &x.f[k], 4) != 0 && !(back[k] == 0 && x.f[k] == 0)) {

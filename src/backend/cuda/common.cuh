@@ -24,6 +24,11 @@ __device__ __forceinline__ float warp_max(float v) {
     return v;
 }
 
+/* The token that a row computes: its id, or what its slot drew last. */
+__device__ __forceinline__ uint32_t token_of(uint32_t id, const uint32_t *drawn) {
+    return id & CUDA_FED ? __ldcg(drawn + (id & ~CUDA_FED)) : id;
+}
+
 /* Weights do not change: through the read-only path. */
 __device__ __forceinline__ uint2 load8(const void *p) {
     uint2 v;

@@ -8,7 +8,12 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { WORDS_TOKEN = sizeof(struct cuda_token) / 4, WORDS_ROW = sizeof(struct cuda_row) / 4 };
+enum {
+    WORDS_TOKEN = sizeof(struct cuda_token) / 4,
+    WORDS_ROW = sizeof(struct cuda_row) / 4,
+    WORDS_TABLES = 1 << 20, /* most words of page tables, and */
+    WORDS_LISTS = 1 << 16,  /* words of lists, before there is need for more */
+};
 
 static size_t max_size(size_t a, size_t b) {
     return a > b ? a : b;
@@ -106,11 +111,12 @@ static size_t layout(struct cuda *c, char *base) {
     c->conv_state = arena_take(base, &used, o->n_slots * model_conv_state_bytes(m), 1);
     c->snapshots = arena_take(base, &used, o->n_pages * model_conv_state_bytes(m), 1);
     c->caps.kv_bytes = used;
+    c->drawn = arena_take(base, &used, o->n_slots, 4);
     size_t columns = (size_t)m->n_conv_layers * step_draft_columns(m, o);
-    c->draft_columns = arena_take(base, &used, columns * m->n_embd, sizeof(float));
+    for (uint32_t i = 0; i < CUDA_TURNS; i++) {
+        c->turns[i].draft_columns = arena_take(base, &used, columns * m->n_embd, sizeof(float));
+    }
     c->rope_rate = arena_take(base, &used, m->head_dim / 2, sizeof(double));
-    c->words_max = n * WORDS_TOKEN + o->n_slots * WORDS_ROW + o->step_outputs_max + (size_t)o->n_slots * o->n_pages;
-    c->step_words = arena_take(base, &used, c->words_max, 4);
     c->h = arena_take(base, &used, n * m->n_embd, sizeof(float));
     c->wide = arena_take(base, &used, n * max_size(3 * (size_t)m->n_embd, q_cols + 2 * kv_cols), sizeof(float));
     c->mid = arena_take(base, &used, n * max_size(m->n_embd, q_cols), sizeof(float));
@@ -141,9 +147,85 @@ static size_t layout(struct cuda *c, char *base) {
     c->route_ids = arena_take(base, &used, m->n_layer * entries, 4);
     c->chosen = arena_take(base, &used, (size_t)m->n_layer * CUDA_DECODE_ROWS, 4);
     c->route_gains = arena_take(base, &used, entries, sizeof(float));
-    c->touched = arena_take(base, &used, m->n_layer, 4);
-    c->logits = arena_take(base, &used, (size_t)o->step_outputs_max * m->n_vocab, sizeof(float));
+    size_t outputs = o->step_outputs_max;
+    c->logits = arena_take(base, &used, outputs * m->n_vocab, sizeof(float));
+    struct cuda_drawing *d = &c->drawing;
+    d->edited = arena_take(base, &used, outputs * m->n_vocab, sizeof(float));
+    d->parts = arena_take(base, &used, outputs * cuda_draw_chunks(m->n_vocab), sizeof *d->parts);
+    d->rows = arena_take(base, &used, outputs, sizeof *d->rows);
+    d->weights = arena_take(base, &used, outputs * CUDA_DRAW_BINS, sizeof *d->weights);
+    d->counts = arena_take(base, &used, outputs * CUDA_DRAW_BINS, sizeof *d->counts);
     return used;
+}
+
+/* Pinned memory, and where the device sees it. */
+static sluice_status take_pinned(size_t bytes, void *host, void *device, sluice_error *err) {
+    TRY(cuda_check(cudaHostAlloc(host, bytes, cudaHostAllocMapped), "taking pinned memory for results", err));
+    return cuda_check(cudaHostGetDevicePointer(device, *(void **)host, 0), "mapping results", err);
+}
+
+static sluice_status take_words(struct cuda *c, struct cuda_turn *t, sluice_error *err) {
+    TRY(cuda_check(cudaMallocHost((void **)&t->words, c->words_max * 4), "taking pinned memory for steps", err));
+    return cuda_check(cudaMalloc((void **)&t->words_device, c->words_max * 4), "taking memory for steps", err);
+}
+
+static void drop_words(struct cuda_turn *t) {
+    cudaFreeHost(t->words);
+    cudaFree(t->words_device);
+    t->words = t->words_device = NULL;
+}
+
+static void drop_all_words(struct cuda *c) {
+    for (uint32_t i = 0; i < CUDA_TURNS; i++) {
+        drop_words(&c->turns[i]);
+    }
+}
+
+/* Room for steps of n words: page tables and lists are longer than ever before. */
+static sluice_status grow_words(struct cuda *c, size_t n, sluice_error *err) {
+    TRY(cuda_check(cudaStreamSynchronize(c->stream), "computing a step", err));
+    cuda_forget_graphs(c); /* they hold the old places */
+    drop_all_words(c);
+    c->words_max = 2 * n;
+    for (uint32_t i = 0; i < CUDA_TURNS; i++) {
+        sluice_status status = take_words(c, &c->turns[i], err);
+        if (status != SLUICE_OK) {
+            drop_all_words(c);
+            c->words_max = 0;
+            return status;
+        }
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status take_turn(struct cuda *c, struct cuda_turn *t, sluice_error *err) {
+    size_t outputs = c->limits.step_outputs_max;
+    t->samples = mem_calloc(outputs, sizeof *t->samples);
+    t->wants = mem_calloc(outputs, 1);
+    if (!t->samples || !t->wants) {
+        return fail(err, SLUICE_E_NOMEM, "no memory for the results of a step");
+    }
+    TRY(take_words(c, t, err));
+    TRY(take_pinned(outputs * c->m->n_vocab * sizeof(float), &t->logits, &t->logits_device, err));
+    TRY(take_pinned(outputs * sizeof *t->drawn, &t->drawn, &t->drawn_device, err));
+    TRY(take_pinned(c->m->n_layer * sizeof *t->touched, &t->touched, &t->touched_device, err));
+    TRY(cuda_check(cudaEventCreateWithFlags(&t->sent, cudaEventDisableTiming), "preparing steps", err));
+    return cuda_check(cudaEventCreateWithFlags(&t->done, cudaEventDisableTiming), "preparing steps", err);
+}
+
+static void drop_turn(struct cuda_turn *t) {
+    drop_words(t);
+    cudaFreeHost(t->logits);
+    cudaFreeHost(t->drawn);
+    cudaFreeHost(t->touched);
+    mem_free(t->samples);
+    mem_free(t->wants);
+    if (t->sent) {
+        cudaEventDestroy(t->sent);
+    }
+    if (t->done) {
+        cudaEventDestroy(t->done);
+    }
 }
 
 static sluice_status take_memory(struct cuda *c, sluice_error *err) {
@@ -163,13 +245,14 @@ static sluice_status take_memory(struct cuda *c, sluice_error *err) {
     }
     layout(c, c->arena);
     TRY(cuda_check(cudaMemsetAsync(c->arena, 0, c->arena_bytes, c->stream), "clearing memory", err));
-    TRY(cuda_check(cudaMallocHost((void **)&c->host_words, c->words_max * 4), "taking pinned memory", err));
-    TRY(cuda_check(cudaMallocHost((void **)&c->host_touched, m->n_layer * 4), "taking pinned memory", err));
-    TRY(cuda_check(cudaHostAlloc((void **)&c->host_logits,
-                                 (size_t)c->limits.step_outputs_max * m->n_vocab * sizeof(float), cudaHostAllocMapped),
-                   "taking pinned memory for logits", err));
-    TRY(cuda_check(cudaHostGetDevicePointer((void **)&c->host_logits_device, c->host_logits, 0), "mapping logits",
-                   err));
+    const struct backend_options *o = &c->limits;
+    size_t tables = (size_t)o->n_slots * o->n_pages;
+    c->words_max = (size_t)o->step_tokens_max * WORDS_TOKEN + o->n_slots * WORDS_ROW +
+                   o->step_outputs_max * (1 + CUDA_WORDS_DRAW) + 1 + (tables < WORDS_TABLES ? tables : WORDS_TABLES) +
+                   WORDS_LISTS;
+    for (uint32_t i = 0; i < CUDA_TURNS; i++) {
+        TRY(take_turn(c, &c->turns[i], err));
+    }
     double rates[128];
     for (uint32_t i = 0; i < m->head_dim / 2; i++) {
         rates[i] = pow((double)m->rope_theta, -2.0 * i / m->head_dim);
@@ -189,12 +272,15 @@ static void cuda_close(struct backend *base) {
     if (c->stream) {
         cudaStreamDestroy(c->stream);
     }
+    if (c->words_stream) {
+        cudaStreamDestroy(c->words_stream);
+    }
     if (c->pages_stream) {
         cudaStreamDestroy(c->pages_stream);
     }
-    cudaFreeHost(c->host_words);
-    cudaFreeHost(c->host_touched);
-    cudaFreeHost(c->host_logits);
+    for (uint32_t i = 0; i < CUDA_TURNS; i++) {
+        drop_turn(&c->turns[i]);
+    }
     cudaFree(c->arena);
     cudaFree(c->weights);
     pthread_mutex_destroy(&c->pages_mutex);
@@ -217,6 +303,7 @@ static sluice_status open_parts(struct cuda *c, sluice_error *err) {
     snprintf(c->caps.device, sizeof c->caps.device, "%.80s, sm_%d%d, %d SMs", prop.name, prop.major, prop.minor,
              prop.multiProcessorCount);
     TRY(cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "making a stream", err));
+    TRY(cuda_check(cudaStreamCreateWithFlags(&c->words_stream, cudaStreamNonBlocking), "making a stream", err));
     TRY(cuda_check(cudaStreamCreateWithFlags(&c->pages_stream, cudaStreamNonBlocking), "making a stream", err));
     TRY(cuda_check(cuda_matmul_setup(), "preparing kernels", err));
     TRY(cuda_check(cuda_attend_setup(), "preparing kernels", err));
@@ -237,6 +324,7 @@ static sluice_status cuda_open(const struct model *m, const struct backend_optio
     c->limits = *options;
     struct backend_options *o = &c->limits;
     o->step_tokens_max = o->step_tokens_max ? o->step_tokens_max : CUDA_CHUNK;
+    o->step_drafts_max = o->step_drafts_max < CUDA_DRAW_MORE ? o->step_drafts_max : CUDA_DRAW_MORE;
     o->step_outputs_max = o->step_outputs_max ? o->step_outputs_max : (o->n_slots ? o->n_slots : 1);
     pthread_mutex_init(&c->pages_mutex, NULL);
     sluice_status status = open_parts(c, err);
@@ -249,6 +337,8 @@ static sluice_status cuda_open(const struct model *m, const struct backend_optio
     c->caps.step_tokens_max = o->step_tokens_max;
     c->caps.step_outputs_max = o->step_outputs_max;
     c->caps.step_drafts_max = o->step_drafts_max;
+    c->caps.steps_ahead = CUDA_TURNS - 1;
+    c->caps.samples = true;
     c->caps.page_bytes = model_page_bytes(m);
     c->caps.page_format = "cuda-1";
     c->caps.prefill_chunk = o->step_tokens_max;
@@ -264,87 +354,156 @@ static const struct backend_caps *cuda_caps(const struct backend *base) {
 
 /* ---- Steps */
 
-/* The step in words: tokens, rows, outputs, page tables; *used of them. Returns whether all rows have one token and output. */
-static bool describe(struct cuda *c, const struct backend_step *step, uint32_t n, size_t *used,
+static uint32_t pages_of(const struct backend_row *row) {
+    return (uint32_t)(((uint64_t)row->first_pos + row->n_tokens + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS);
+}
+
+/* Where the parts of a step's words begin. Page tables and lists come last: graphs rely on the places of the others. */
+struct words_places {
+    size_t rows, outputs, draws, pages, lists, all;
+};
+
+static struct words_places place_words(const struct backend_step *step, uint32_t n, uint32_t n_outputs) {
+    struct words_places p = {.rows = (size_t)n * WORDS_TOKEN};
+    p.outputs = p.rows + (size_t)step->n_rows * WORDS_ROW;
+    p.draws = (p.outputs + n_outputs + 1) / 2 * 2; /* they hold 8-byte words */
+    p.pages = p.draws + (size_t)n_outputs * CUDA_WORDS_DRAW;
+    p.lists = p.pages;
+    for (uint32_t r = 0; r < step->n_rows; r++) {
+        p.lists += pages_of(&step->rows[r]);
+    }
+    p.all = p.lists;
+    for (uint32_t r = 0; r < step->n_rows; r++) {
+        p.all += cuda_draw_words(&step->rows[r]);
+    }
+    return p;
+}
+
+/* The step in words. Returns whether all rows have one token and one output. */
+static bool describe(struct cuda *c, const struct backend_step *step, const struct words_places *p,
                      uint32_t *positions_max) {
-    uint32_t *words = c->host_words, at = 0, first_page = 0;
-    struct cuda_token *tokens = (struct cuda_token *)words;
-    struct cuda_row *rows = (struct cuda_row *)(words + (size_t)n * WORDS_TOKEN);
-    uint32_t *outputs = (uint32_t *)(rows + step->n_rows), *pages = outputs + c->n_outputs;
+    struct cuda_turn *turn = c->turn;
+    uint32_t *words = turn->words, *pages = words + p->pages, at = 0, first_page = 0;
+    struct cuda_token *tokens = (struct cuda_token *)(void *)words;
+    struct cuda_row *rows = (struct cuda_row *)(void *)(words + p->rows);
     bool plain = true;
     *positions_max = 0;
     for (uint32_t r = 0; r < step->n_rows; r++) {
         const struct backend_row *row = &step->rows[r];
-        uint32_t end = row->first_pos + row->n_tokens, n_pages = (end + KV_PAGE_TOKENS - 1) / KV_PAGE_TOKENS;
+        uint32_t end = row->first_pos + row->n_tokens, n_pages = pages_of(row);
         rows[r] = (struct cuda_row){
             .slot = row->slot,
             .first_pos = row->first_pos,
             .first_token = at,
             .n_tokens = row->n_tokens,
             .n_drafts = row->n_drafts,
-            .draft_first = c->drafts.of[row->slot].first,
+            .draft_first = turn->drafts.of[row->slot].first,
             .resume_page = row->resume ? row->pages[row->first_pos / KV_PAGE_TOKENS - 1] : CUDA_NONE,
             .first_page = first_page,
         };
         for (uint32_t t = 0; t < row->n_tokens; t++) {
-            tokens[at++] =
-                (struct cuda_token){.id = (uint32_t)row->tokens[t], .row = r, .pos = row->first_pos + t, .seq = c->seq};
+            uint32_t id = row->tokens ? (uint32_t)row->tokens[t] : CUDA_FED | row->slot;
+            tokens[at++] = (struct cuda_token){.id = id, .row = r, .pos = row->first_pos + t, .seq = c->seq};
         }
         memcpy(pages + first_page, row->pages, n_pages * sizeof *pages);
         first_page += n_pages;
         plain = plain && row->n_tokens == 1 && row->n_outputs == 1;
         *positions_max = end > *positions_max ? end : *positions_max;
     }
-    step_outputs(step, outputs);
-    *used = (size_t)(pages + first_page - words);
+    step_outputs(step, words + p->outputs);
+    size_t lists = p->lists;
+    cuda_describe_draws(c, step, (struct cuda_draw *)(void *)(words + p->draws), &lists);
     /* the same places on the device */
-    c->step = (struct cuda_step){.tokens = (const struct cuda_token *)c->step_words,
-                                 .rows = (const struct cuda_row *)(c->step_words + ((uint32_t *)rows - words)),
-                                 .outputs = c->step_words + (outputs - words),
-                                 .pages = c->step_words + (pages - words),
-                                 .n = n,
+    const uint32_t *device = turn->words_device;
+    c->step = (struct cuda_step){.tokens = (const struct cuda_token *)(const void *)device,
+                                 .rows = (const struct cuda_row *)(const void *)(device + p->rows),
+                                 .outputs = device + p->outputs,
+                                 .pages = device + p->pages,
+                                 .drawn = c->drawn,
+                                 .n = turn->n,
                                  .n_rows = step->n_rows,
-                                 .n_outputs = c->n_outputs};
+                                 .n_outputs = turn->n_outputs};
+    struct cuda_drawing *d = &c->drawing;
+    d->draws = (const struct cuda_draw *)(const void *)(device + p->draws);
+    d->words = device;
+    d->logits = c->logits;
+    d->n = turn->n_outputs;
+    d->n_vocab = c->m->n_vocab;
+    d->drawn = c->drawn;
+    d->out = turn->drawn_device;
     return plain;
+}
+
+/* The words travel beside the step before. */
+static sluice_status send_words(struct cuda *c, size_t n, sluice_error *err) {
+    struct cuda_turn *t = c->turn;
+    TRY(cuda_check(cudaMemcpyAsync(t->words_device, t->words, n * 4, cudaMemcpyHostToDevice, c->words_stream),
+                   "sending a step", err));
+    TRY(cuda_check(cudaEventRecord(t->sent, c->words_stream), "sending a step", err));
+    return cuda_check(cudaStreamWaitEvent(c->stream, t->sent, 0), "sending a step", err);
+}
+
+static sluice_status submit(struct cuda *c, const struct backend_step *step, sluice_error *err) {
+    struct cuda_turn *turn = c->turn = &c->turns[c->submitted % CUDA_TURNS];
+    uint32_t positions_max;
+    TRY(step_check(c->m, &c->limits, c->caps.samples, step, &turn->n, &turn->n_outputs, err));
+    step_place_drafts(c->m, step, &turn->drafts);
+    turn->counted = turn->direct = false;
+    if (turn->n == 0) {
+        return SLUICE_OK;
+    }
+    struct words_places places = place_words(step, turn->n, turn->n_outputs);
+    if (places.all > c->words_max) {
+        TRY(grow_words(c, places.all, err));
+    }
+    c->seq++;
+    bool plain = describe(c, step, &places, &positions_max);
+    TRY(send_words(c, places.all, err));
+    return cuda_forward(c, positions_max, plain, err);
 }
 
 static sluice_status cuda_submit(struct backend *base, const struct backend_step *step, sluice_error *err) {
     struct cuda *c = (struct cuda *)base;
-    uint32_t n, positions_max;
-    size_t used;
-    TRY(step_check(c->m, &c->limits, c->caps.samples, step, &n, &c->n_outputs, err));
-    step_place_drafts(c->m, step, &c->drafts);
-    c->step.n = n;
-    c->counted = false;
-    if (n == 0) {
-        return SLUICE_OK;
+    if (c->submitted - c->waited >= CUDA_TURNS) {
+        return fail(err, SLUICE_E_ARG, "%d steps are under way, as many as the cuda backend takes", CUDA_TURNS);
     }
-    c->seq++;
-    bool plain = describe(c, step, n, &used, &positions_max);
-    TRY(cuda_check(cudaMemcpyAsync(c->step_words, c->host_words, used * 4, cudaMemcpyHostToDevice, c->stream),
-                   "sending a step", err));
-    return cuda_forward(c, positions_max, plain, err);
+    sluice_status status = submit(c, step, err);
+    if (status != SLUICE_OK) {
+        cudaStreamSynchronize(c->words_stream); /* the next step may write to this turn's memory */
+        cudaStreamSynchronize(c->stream);
+        return status;
+    }
+    c->submitted++;
+    return SLUICE_OK;
 }
 
 /* Weight bytes of the step: everything once, of the experts those that were touched. */
-static uint64_t step_bytes(const struct cuda *c) {
+static uint64_t step_bytes(const struct cuda *c, const struct cuda_turn *turn) {
     const struct model *m = c->m;
-    if (c->step.n == 0) {
+    if (turn->n == 0) {
         return 0;
     }
-    uint64_t bytes = m->decode_bytes - (c->n_outputs ? 0 : m->output.mat_bytes);
-    for (uint32_t i = 0; i < m->n_layer && c->counted; i++) {
+    uint64_t bytes = m->decode_bytes - (turn->n_outputs ? 0 : m->output.mat_bytes);
+    for (uint32_t i = 0; i < m->n_layer && turn->counted; i++) {
         const struct model_layer *l = &m->layers[i];
         uint64_t expert = l->is_moe ? l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes : 0;
-        bytes += expert * c->host_touched[i] - expert * m->n_expert_used;
+        bytes += expert * turn->touched[i] - expert * m->n_expert_used;
     }
     return bytes;
 }
 
 static sluice_status cuda_wait(struct backend *base, struct backend_output *out, sluice_error *err) {
     struct cuda *c = (struct cuda *)base;
-    TRY(cuda_check(cudaStreamSynchronize(c->stream), "computing a step", err));
-    *out = (struct backend_output){.logits = c->host_logits, .n_logits = c->n_outputs, .weight_bytes = step_bytes(c)};
+    if (c->waited == c->submitted) {
+        return fail(err, SLUICE_E_ARG, "no step of the cuda backend is under way");
+    }
+    struct cuda_turn *turn = &c->turns[c->waited++ % CUDA_TURNS];
+    *out = (struct backend_output){.n_logits = 0};
+    if (turn->n > 0) {
+        TRY(cuda_check(cudaEventSynchronize(turn->done), "computing a step", err));
+    }
+    cuda_give_results(c, turn, out);
+    out->weight_bytes = step_bytes(c, turn);
     return SLUICE_OK;
 }
 

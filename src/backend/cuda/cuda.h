@@ -1,10 +1,10 @@
-/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, forward.c computes a step, state.c moves what
- * outlives it. */
+/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, forward.c computes a step, draw.c says what it ends
+ * with, state.c moves what outlives it. */
 #ifndef CUDA_H
 #define CUDA_H
 
 #include "backend/backend.h"
-#include "backend/cuda/device.h"
+#include "backend/cuda/draw.h"
 #include "backend/step.h"
 
 #include <pthread.h>
@@ -12,6 +12,7 @@
 enum {
     CUDA_CHUNK = 1024, /* tokens per prefill step unless told otherwise */
     CUDA_BUCKETS = 14, /* graphs per number of rows, by power of two of attention splits */
+    CUDA_TURNS = 2,    /* steps under way at once */
     CUDA_PAIRS = 4096, /* (token, split) pairs whose partial attention fits in memory at once */
 };
 
@@ -20,6 +21,34 @@ struct cuda_layer {
     const float *attn_norm, *ffn_norm, *q_norm, *k_norm, *conv, *router, *bias;
 };
 
+/* What a step ends with: logits for the host, or tokens, at most by the greatest logit, or by weights. */
+enum cuda_ends { CUDA_LOGITS, CUDA_GREEDY, CUDA_WEIGHED, CUDA_ENDS };
+
+/* Steps take turns: while one computes, the host writes the next one's words and reads the results of the one before. */
+struct cuda_turn {
+    uint32_t *words,
+        *words_device;      /* [words_max] tokens, rows, outputs, draws, page tables, lists; pinned, and their copy */
+    cudaEvent_t sent, done; /* words are there; the step is over */
+    float *draft_columns;   /* on the device [n_conv_layers][step_draft_columns][n_embd] */
+    struct step_drafts drafts;
+    /* results, pinned, and as the device sees them */
+    float *logits, *logits_device;           /* [step_outputs_max][n_vocab] */
+    struct cuda_drawn *drawn, *drawn_device; /* [step_outputs_max] */
+    uint32_t *touched, *touched_device;      /* [n_layer] distinct experts */
+    struct sample *samples;                  /* [step_outputs_max] */
+    /* steps of one token per row, as graphs */
+    cudaGraphExec_t graphs[CUDA_ENDS][CUDA_DECODE_ROWS + 1][CUDA_BUCKETS];
+    /* of the step */
+    uint8_t *wants; /* [n_outputs] enum cuda_wants */
+    uint32_t n, n_outputs;
+    enum cuda_ends ends;
+    bool direct;   /* the head wrote its logits to the host's memory */
+    bool logprobs; /* some are wanted */
+    bool counted;  /* touched holds this step's */
+};
+
+enum cuda_wants { CUDA_WANTS_LOGITS, CUDA_WANTS_TOKEN, CUDA_WANTS_LOGPROB };
+
 struct cuda {
     struct backend base;
     const struct model *m;
@@ -27,7 +56,7 @@ struct cuda {
     struct backend_caps caps;
     int device;
     uint32_t n_sm;
-    cudaStream_t stream, pages_stream;
+    cudaStream_t stream, words_stream, pages_stream;
     pthread_mutex_t pages_mutex;
     /* weights */
     char *weights;
@@ -43,11 +72,9 @@ struct cuda {
     uint16_t *keys, *values; /* [n_attn_layers][n_pages][n_head_kv_max][64][head_dim] */
     float *conv_state;       /* [n_slots][n_conv_layers][conv_taps - 1][n_embd] */
     float *snapshots;        /* [n_pages][n_conv_layers][conv_taps - 1][n_embd] */
-    float *draft_columns;    /* [n_conv_layers][step_draft_columns][n_embd] */
-    struct step_drafts drafts;
+    uint32_t *drawn;         /* [n_slots] the token that each slot drew last */
     /* work memory of a step of n tokens */
     double *rope_rate;     /* [head_dim / 2] */
-    uint32_t *step_words;  /* tokens, rows, outputs, page tables */
     float *h;              /* [n][n_embd] */
     float *wide;           /* [n][max(3 * n_embd, q + k + v)] */
     float *mid;            /* [n][max(n_embd, q)] */
@@ -61,19 +88,15 @@ struct cuda {
     uint32_t *route_ids; /* [n_layer][n * used] */
     uint32_t *chosen;    /* [n_layer][CUDA_DECODE_ROWS] */
     float *route_gains;  /* [n * used] */
-    uint32_t *touched;   /* [n_layer] distinct experts */
     float *logits;       /* [step_outputs_max][n_vocab] */
-    /* host, pinned */
-    uint32_t *host_words, *host_touched;
-    float *host_logits, *host_logits_device; /* the same memory, as the device sees it */
+    struct cuda_turn turns[CUDA_TURNS];
     size_t words_max;
-    /* steps of one token per row, as graphs */
-    cudaGraphExec_t graphs[CUDA_DECODE_ROWS + 1][CUDA_BUCKETS];
-    /* the step under way */
+    uint64_t submitted, waited; /* steps; step i takes turns[i % CUDA_TURNS] */
+    /* the step being submitted */
+    struct cuda_turn *turn;
     struct cuda_step step;
-    uint32_t n_outputs;
+    struct cuda_drawing drawing; /* its work memory: parts, rows, weights, counts, edited are there from the start */
     uint32_t seq;
-    bool counted; /* host_touched holds this step's */
 };
 
 /* SLUICE_E_BACKEND with the device's words, or SLUICE_OK. */
@@ -84,6 +107,18 @@ sluice_status cuda_upload(struct cuda *c, sluice_error *err);
 /* forward.c: puts c->step on the stream. plain: every row has one token and one output. */
 sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err);
 void cuda_forget_graphs(struct cuda *c);
+
+/* draw.c */
+
+enum { CUDA_WORDS_DRAW = sizeof(struct cuda_draw) / 4 };
+/* Words of the lists that a row's results are drawn by. */
+size_t cuda_draw_words(const struct backend_row *row);
+/* Fills draws[n_outputs], and their lists from word *at on, and what the turn says of them. */
+void cuda_describe_draws(struct cuda *c, const struct backend_step *step, struct cuda_draw *draws, size_t *at);
+/* Behind a step on the stream: what of its results is not in the host's memory yet; then it is over. */
+sluice_status cuda_fetch_results(struct cuda *c, sluice_error *err);
+/* The results of a turn whose step is over. */
+void cuda_give_results(const struct cuda *c, struct cuda_turn *turn, struct backend_output *out);
 
 /* state.c: as in struct backend_ops */
 sluice_status cuda_backend_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, sluice_error *err);

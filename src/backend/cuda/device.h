@@ -32,10 +32,11 @@ extern "C" {
 #endif
 
 #define CUDA_NONE         0xffffffffu
-#define CUDA_SPLIT        256u /* KV positions of one attention block: four pages */
-#define CUDA_ROUTE_GROUP  16u  /* channels per partial sum of the router */
-#define CUDA_DECODE_ROWS  8u   /* most rows of one token each that take the decode kernels */
-#define CUDA_USED_MAX     8u   /* experts per token in the decode kernels */
+#define CUDA_FED          0x80000000u /* in a token's id, beside a slot: the token that this slot drew last */
+#define CUDA_SPLIT        256u        /* KV positions of one attention block: four pages */
+#define CUDA_ROUTE_GROUP  16u         /* channels per partial sum of the router */
+#define CUDA_DECODE_ROWS  8u          /* most rows of one token each that take the decode kernels */
+#define CUDA_USED_MAX     8u          /* experts per token in the decode kernels */
 #define CUDA_DECODE_BLOCK 512u
 
 enum {
@@ -55,8 +56,8 @@ struct cuda_mat {
 };
 
 struct cuda_token {
-    uint32_t id, row, pos;
-    uint32_t seq; /* the step's number, never that of the one before */
+    uint32_t id, row, pos; /* id: or CUDA_FED | slot */
+    uint32_t seq;          /* the step's number, never that of the one before */
 };
 
 struct cuda_row {
@@ -71,6 +72,7 @@ struct cuda_step {                   /* device pointers */
     const struct cuda_row *rows;     /* [n_rows] */
     const uint32_t *outputs;         /* [n_outputs] tokens whose logits are wanted */
     const uint32_t *pages;
+    const uint32_t *drawn; /* [n_slots] the token that each slot drew last */
     uint32_t n, n_rows, n_outputs;
 };
 
@@ -125,9 +127,9 @@ struct cuda_groups {
 
 /* repack.cu: rows of `type` as in a file, at src, become rows [row0, row0 + n) of dst. */
 cudaError_t cuda_repack(const struct cuda_mat *dst, const uint8_t *src, uint64_t row0, uint64_t n, cudaStream_t stream);
-/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them. */
-cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n, float *out,
-                            cudaStream_t stream);
+/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them; drawn: what an id with CUDA_FED refers to. */
+cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n,
+                            const uint32_t *drawn, float *out, cudaStream_t stream);
 
 /* layer.cu */
 cudaError_t cuda_angles(const struct cuda_step *step, const double *rates, uint32_t dim, float *cos_sin,

@@ -1,7 +1,7 @@
 /*
  * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu), captured once per
- * number of rows and power of two of attention splits; all others launch the kernels for any number of tokens. Both give
- * the same bits.
+ * number of rows, power of two of attention splits, way of ending and turn; all others launch the kernels for any number of
+ * tokens. Both give the same bits.
  */
 #include "backend/cuda/cuda.h"
 
@@ -19,7 +19,7 @@ static struct cuda_conv conv_of(const struct cuda *c, uint32_t layer) {
         .taps = c->layers[layer].conv,
         .state = c->conv_state + index * columns,
         .snapshots = c->snapshots + index * columns,
-        .drafts = c->draft_columns + (size_t)index * step_draft_columns(m, &c->limits) * m->n_embd,
+        .drafts = c->turn->draft_columns + (size_t)index * step_draft_columns(m, &c->limits) * m->n_embd,
         .slot_stride = all,
         .page_stride = all,
         .draft_stride = m->n_embd,
@@ -70,24 +70,29 @@ static struct cuda_route route_of(const struct cuda *c, uint32_t layer) {
 }
 
 static sluice_status start_tokens(struct cuda *c, sluice_error *err) {
-    LAUNCH(cuda_dequantize(&c->tok_embd, &c->step.tokens[0].id, sizeof(struct cuda_token) / 4, c->step.n, c->h,
-                           c->stream));
+    LAUNCH(cuda_dequantize(&c->tok_embd, &c->step.tokens[0].id, sizeof(struct cuda_token) / 4, c->step.n, c->step.drawn,
+                           c->h, c->stream));
     if (c->m->n_attn_layers) {
         LAUNCH(cuda_angles(&c->step, c->rope_rate, c->m->head_dim, c->cos_sin, c->stream));
     }
     return SLUICE_OK;
 }
 
-/* Distinct experts of the step to the host: what it read of the weights. */
+/* Distinct experts of the step to the host's memory: what it read of the weights. */
 static sluice_status count_experts(struct cuda *c, sluice_error *err) {
     const struct model *m = c->m;
     size_t stride = (size_t)c->limits.step_tokens_max * m->n_expert_used;
     uint32_t first = m->n_dense < m->n_layer ? m->n_dense : m->n_layer;
     LAUNCH(cuda_count_experts(c->route_ids + first * stride, m->n_layer - first, stride, c->step.n * m->n_expert_used,
-                              m->n_expert, c->touched + first, c->stream));
-    return cuda_check(cudaMemcpyAsync(c->host_touched, c->touched, m->n_layer * sizeof *c->touched,
-                                      cudaMemcpyDeviceToHost, c->stream),
-                      "computing a step", err);
+                              m->n_expert, c->turn->touched_device + first, c->stream));
+    return SLUICE_OK;
+}
+
+static sluice_status draw_tokens(struct cuda *c, sluice_error *err) {
+    if (c->turn->ends != CUDA_LOGITS) {
+        LAUNCH(cuda_draw_tokens(&c->drawing, c->turn->ends == CUDA_WEIGHED, c->stream));
+    }
+    return SLUICE_OK;
 }
 
 /* ---- Any number of tokens */
@@ -183,16 +188,14 @@ static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error
         TRY(m->layers[i].is_attention ? attention(c, i, n_splits, err) : short_conv(c, i, err));
         TRY(m->layers[i].is_moe ? moe_ffn(c, i, err) : dense_ffn(c, i, err));
     }
-    if (c->n_outputs) {
-        TRY(quantize(c, c->h, c->output_norm, c->step.outputs, c->n_outputs, m->n_embd, err));
-        TRY(product(c, &c->output, c->n_outputs, c->logits, m->n_vocab, false, err));
-        LAUNCH(cudaMemcpyAsync(c->host_logits, c->logits, (size_t)c->n_outputs * m->n_vocab * sizeof(float),
-                               cudaMemcpyDeviceToHost, c->stream));
+    if (c->step.n_outputs) {
+        TRY(quantize(c, c->h, c->output_norm, c->step.outputs, c->step.n_outputs, m->n_embd, err));
+        TRY(product(c, &c->output, c->step.n_outputs, c->logits, m->n_vocab, false, err));
     }
     if (m->n_expert) {
         TRY(count_experts(c, err));
     }
-    return SLUICE_OK;
+    return draw_tokens(c, err);
 }
 
 /* ---- One token per row */
@@ -225,8 +228,10 @@ static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_er
     for (uint32_t i = 0; i < m->n_layer; i++) {
         TRY(decode_layer(c, i, n_splits, err));
     }
-    LAUNCH(cuda_decode_head(&c->step, &c->output, c->h, c->output_norm, m->norm_eps, c->host_logits_device, c->n_sm,
-                            c->stream));
+    float *logits =
+        c->turn->ends == CUDA_LOGITS ? c->turn->logits_device : c->logits; /* no copy where the host reads all */
+    LAUNCH(cuda_decode_head(&c->step, &c->output, c->h, c->output_norm, m->norm_eps, logits, c->n_sm, c->stream));
+    TRY(draw_tokens(c, err)); /* right behind the head, to begin before it has ended */
     return m->n_expert && c->step.n > 1 ? count_experts(c, err) : SLUICE_OK;
 }
 
@@ -247,35 +252,47 @@ static sluice_status capture(struct cuda *c, uint32_t n_splits, cudaGraphExec_t 
     return status;
 }
 
+static void forget(cudaGraphExec_t *graph) {
+    if (*graph) {
+        cudaGraphExecDestroy(*graph);
+        *graph = NULL;
+    }
+}
+
 void cuda_forget_graphs(struct cuda *c) {
-    for (uint32_t n = 0; n <= CUDA_DECODE_ROWS; n++) {
-        for (uint32_t b = 0; b < CUDA_BUCKETS; b++) {
-            if (c->graphs[n][b]) {
-                cudaGraphExecDestroy(c->graphs[n][b]);
-                c->graphs[n][b] = NULL;
+    for (uint32_t t = 0; t < CUDA_TURNS; t++) {
+        for (uint32_t i = 0; i < CUDA_ENDS * (CUDA_DECODE_ROWS + 1); i++) {
+            for (uint32_t b = 0; b < CUDA_BUCKETS; b++) {
+                forget(&c->turns[t].graphs[i % CUDA_ENDS][i / CUDA_ENDS][b]);
             }
         }
     }
 }
 
-sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err) {
+static sluice_status forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err) {
     uint32_t n_splits = (positions_max + CUDA_SPLIT - 1) / CUDA_SPLIT, bucket = 0;
     while (1u << bucket < n_splits) {
         bucket++;
     }
     if (c->fused && plain && c->step.n <= CUDA_DECODE_ROWS && bucket < CUDA_BUCKETS &&
         (uint64_t)c->step.n << bucket <= c->pairs) {
-        cudaGraphExec_t *graph = &c->graphs[c->step.n][bucket];
+        cudaGraphExec_t *graph = &c->turn->graphs[c->turn->ends][c->step.n][bucket];
         if (!*graph) {
             TRY(capture(c, 1u << bucket, graph, err));
         }
-        c->counted = c->m->n_expert && c->step.n > 1;
+        c->turn->counted = c->m->n_expert && c->step.n > 1;
+        c->turn->direct = c->turn->ends == CUDA_LOGITS;
         return cuda_check(cudaGraphLaunch(*graph, c->stream), "computing a step", err);
     }
     if (n_splits > c->pairs) {
         return fail(err, SLUICE_E_LIMIT, "a row ends at position %u, beyond the %u that the cuda backend attends to",
                     positions_max, c->pairs * CUDA_SPLIT);
     }
-    c->counted = c->m->n_expert > 0;
+    c->turn->counted = c->m->n_expert > 0;
     return forward_any(c, n_splits, err);
+}
+
+sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err) {
+    TRY(forward(c, positions_max, plain, err));
+    return cuda_fetch_results(c, err);
 }

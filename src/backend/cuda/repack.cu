@@ -220,15 +220,15 @@ __device__ static float weight_at(const cuda_mat &m, size_t row, uint32_t i) {
     return scale * (float)q - min;
 }
 
-__global__ void dequantize(cuda_mat m, const uint32_t *ids, uint32_t id_stride, float *out) {
-    size_t row = ids ? ids[(size_t)blockIdx.y * id_stride] : blockIdx.y;
+__global__ void dequantize(cuda_mat m, const uint32_t *ids, uint32_t id_stride, const uint32_t *drawn, float *out) {
+    size_t row = ids ? token_of(ids[(size_t)blockIdx.y * id_stride], drawn) : blockIdx.y;
     for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < m.n_cols; i += gridDim.x * blockDim.x) {
         out[(size_t)blockIdx.y * m.n_cols + i] = weight_at(m, row, i);
     }
 }
 
 extern "C" cudaError_t cuda_dequantize(const cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n,
-                                       float *out, cudaStream_t stream) {
-    dequantize<<<dim3((m->n_cols + 255) / 256, n), 256, 0, stream>>>(*m, ids, id_stride, out);
+                                       const uint32_t *drawn, float *out, cudaStream_t stream) {
+    dequantize<<<dim3((m->n_cols + 255) / 256, n), 256, 0, stream>>>(*m, ids, id_stride, drawn, out);
     return cudaGetLastError();
 }

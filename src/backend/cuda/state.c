@@ -14,10 +14,11 @@ static size_t columns_of(const struct model *m) {
 
 sluice_status cuda_backend_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, sluice_error *err) {
     struct cuda *c = (struct cuda *)base;
-    TRY(step_check_rewind(&c->drafts, slot, n_kept, err));
+    const struct cuda_turn *t = &c->turns[(c->waited + CUDA_TURNS - 1) % CUDA_TURNS]; /* the last one waited for */
+    TRY(step_check_rewind(&t->drafts, slot, n_kept, err));
     size_t n = columns_of(c->m);
     return cuda_check(cuda_rewind(c->conv_state + slot * n * c->m->n_conv_layers,
-                                  c->draft_columns + (size_t)(c->drafts.of[slot].first + n_kept) * c->m->n_embd,
+                                  t->draft_columns + (size_t)(t->drafts.of[slot].first + n_kept) * c->m->n_embd,
                                   c->m->n_conv_layers, n, (size_t)step_draft_columns(c->m, &c->limits) * c->m->n_embd,
                                   n, c->stream),
                       "taking drafts back", err);
