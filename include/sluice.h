@@ -190,6 +190,7 @@ typedef struct sluice_engine_info {
     uint32_t n_threads, n_slots, ctx_per_slot, prefill_chunk;
     uint64_t weight_bytes, kv_bytes, work_bytes; /* resident when full */
     uint64_t memory_available;                   /* before loading */
+    uint64_t pinned_bytes, other_bytes; /* with a GPU: host memory locked for it; in use on it beside the engine */
     uint32_t n_pages, page_tokens; /* the KV memory: pages of page_tokens positions with the conv state behind each */
     uint64_t page_bytes;
     uint32_t draft_max;

@@ -57,6 +57,8 @@ struct backend_caps {
     bool samples;              /* draws tokens itself, and feeds them to the next step */
     uint32_t prefill_chunk;    /* tokens per prefill step that this device likes best */
     uint64_t weight_bytes, kv_bytes, work_bytes;
+    uint64_t pinned_bytes; /* of the host's memory, locked for the device; not in the three above */
+    uint64_t other_bytes;  /* in use on the device beside what this backend took: the driver, other programs */
     /* pages outside: page_bytes each, in a form of this name, which changes whenever the bytes for the same tokens may
      * ("cpu-2") */
     size_t page_bytes;
@@ -113,6 +115,9 @@ struct backend_ops {
     sluice_status (*page_load)(struct backend *backend, uint32_t page, const void *bytes, sluice_error *err);
     /* Turns timing on; gives what was timed since the last call, between steps. NULL where stages are not timed. */
     void (*profile)(struct backend *backend, struct backend_profile *out);
+    /* Measures for about `seconds`, between steps, how fast weights can be read at best: bytes per second. NULL where they
+     * lie in the host's memory, whose speed is for others to measure. */
+    sluice_status (*read_rate)(struct backend *backend, double seconds, double *out, sluice_error *err);
 };
 
 extern const struct backend_ops backend_cpu_ops;

@@ -123,6 +123,13 @@ static void print_block(const sluice_model *model, const sluice_engine *engine, 
     snprintf(text, sizeof text, "%s weights + %s KV + %s work; %s spare", weights, kv, work,
              e->memory_available ? spare : "unknown");
     print_row("memory", text);
+    if (e->other_bytes > 0) {
+        cli_format_bytes(e->other_bytes, work, sizeof work);
+        cli_format_bytes(e->pinned_bytes, kv, sizeof kv);
+        snprintf(text, sizeof text, "%s more in use on the device (driver, other programs); %s of host memory pinned",
+                 work, kv);
+        print_row("", text);
+    }
     snprintf(text, sizeof text, "%s: %s", e->backend, e->device);
     print_row("backend", text);
     snprintf(text, sizeof text, "%" PRIu32 " x %" PRIu32 " tokens of context", e->n_slots, e->ctx_per_slot);

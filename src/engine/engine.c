@@ -250,6 +250,8 @@ static void fill_info(sluice_engine *e) {
                                    .kv_bytes = c->kv_bytes,
                                    .work_bytes = c->work_bytes + sampler_bytes(e->sampler),
                                    .memory_available = e->plan.memory_available,
+                                   .pinned_bytes = c->pinned_bytes,
+                                   .other_bytes = c->other_bytes,
                                    .n_pages = e->plan.n_pages,
                                    .page_tokens = KV_PAGE_TOKENS,
                                    .page_bytes = model_page_bytes(e->model->model),

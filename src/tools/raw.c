@@ -214,22 +214,28 @@ static bool needs_fill(struct runner *r, uint32_t batch, uint32_t depth) {
 
 /* ---- Tests */
 
-/* Sets the limit that this result is compared with: the best measurement of the run so far. Only the host's own memory
- * and cores have been measured. */
+/* GB/s at which the device reads its weights' memory at best. */
+static sluice_status measure_reads(struct runner *r, double seconds, double *gb_s) {
+    if (!r->ops->read_rate) {
+        *gb_s = probe_read_bandwidth(r->setup.n_threads, seconds, r->err);
+        return *gb_s > 0 ? SLUICE_OK : r->err->status;
+    }
+    TRY(r->ops->read_rate(r->backend, seconds, gb_s, r->err));
+    *gb_s *= 1e-9;
+    return SLUICE_OK;
+}
+
+/* Sets the limit that this result is compared with: the best measurement of the run so far. Of the rates of products, only
+ * the host's own is measured. */
 static sluice_status measure_roof(struct runner *r, struct raw_result *t) {
     double seconds = r->options->roof_seconds > 0 ? r->options->roof_seconds : 0.4;
-    if (strcmp(r->ops->name, "cpu") != 0 && strcmp(r->ops->name, "ref") != 0) {
-        return SLUICE_OK;
-    }
     if (t->kind == RAW_DECODE) {
-        double gb_s = probe_read_bandwidth(r->setup.n_threads, seconds, r->err);
-        if (gb_s <= 0) {
-            return r->err->status;
-        }
+        double gb_s = 0;
+        TRY(measure_reads(r, seconds, &gb_s));
         r->read_roof = gb_s > r->read_roof ? gb_s : r->read_roof;
         t->roof_kind = "read";
         t->roof = r->read_roof;
-    } else {
+    } else if (!r->ops->read_rate) {
         if (r->compute_roof <= 0) {
             r->compute_roof = probe_compute_peak(r->compute_kind, r->setup.n_threads, seconds, NULL, r->err);
             if (r->compute_roof <= 0) {
@@ -383,6 +389,11 @@ static sluice_status open_backend(struct runner *r) {
         .n_params = r->model->n_params,
         .decode_bytes = r->model->decode_bytes,
         .n_threads = r->caps->n_threads,
+        .weight_bytes = r->caps->weight_bytes,
+        .kv_bytes = r->caps->kv_bytes,
+        .work_bytes = r->caps->work_bytes,
+        .pinned_bytes = r->caps->pinned_bytes,
+        .other_bytes = r->caps->other_bytes,
         .prefill_chunk = chunk,
         .n_expert = r->model->n_expert,
         .n_expert_used = r->model->n_expert_used,

@@ -61,6 +61,7 @@ struct raw_result {
 struct raw_setup { /* of the whole run, known before the first result */
     const char *model, *architecture, *backend, *device;
     uint64_t file_bytes, n_params, decode_bytes;
+    uint64_t weight_bytes, kv_bytes, work_bytes, pinned_bytes, other_bytes; /* as in struct backend_caps */
     uint32_t n_threads, prefill_chunk;
     uint32_t n_expert, n_expert_used;
 };

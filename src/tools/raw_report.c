@@ -78,6 +78,10 @@ void raw_result_json(struct buf *b, const struct raw_setup *setup, const struct 
     put_string(b, "architecture", setup->architecture);
     buf_printf(b, ",\"file_bytes\":%llu,\"n_params\":%llu", (unsigned long long)setup->file_bytes,
                (unsigned long long)setup->n_params);
+    buf_printf(b, ",\"memory\":{\"weights\":%llu,\"kv\":%llu,\"work\":%llu,\"pinned\":%llu,\"other\":%llu}",
+               (unsigned long long)setup->weight_bytes, (unsigned long long)setup->kv_bytes,
+               (unsigned long long)setup->work_bytes, (unsigned long long)setup->pinned_bytes,
+               (unsigned long long)setup->other_bytes);
     put_string(b, "backend", setup->backend);
     put_string(b, "device", setup->device);
     buf_printf(b, ",\"threads\":%u,\"prefill_chunk\":%u,\"schema\":\"sluice-raw\",\"version\":1}", setup->n_threads,
@@ -94,6 +98,12 @@ void raw_table_head(struct buf *b, const struct raw_setup *setup) {
                setup->model, setup->architecture, params * (params < 1e9 ? 1e-6 : 1e-9),
                params < 1e9 ? "million" : "billion", bytes / (small ? 1 << 20 : 1 << 30), small ? "MiB" : "GiB",
                (double)setup->decode_bytes * 1e-6, setup->backend, setup->device, setup->prefill_chunk);
+    if (setup->other_bytes) {
+        buf_printf(b,
+                   "device memory: %.2f GiB weights, %.2f KV, %.2f work; %.2f beside these (driver, other programs)\n",
+                   (double)setup->weight_bytes / 0x1p30, (double)setup->kv_bytes / 0x1p30,
+                   (double)setup->work_bytes / 0x1p30, (double)setup->other_bytes / 0x1p30);
+    }
     buf_printf(b, "  %-20s %10s  %-21s %9s  %s\n", "test", "tok/s", "95% interval", "GB/s",
                "share of the measured limit");
 }

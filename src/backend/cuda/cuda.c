@@ -1,4 +1,5 @@
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/probe.h"
 
 #include "base/arena.h"
 #include "base/mem.h"
@@ -159,7 +160,8 @@ static size_t layout(struct cuda *c, char *base) {
 }
 
 /* Pinned memory, and where the device sees it. */
-static sluice_status take_pinned(size_t bytes, void *host, void *device, sluice_error *err) {
+static sluice_status take_pinned(struct cuda *c, size_t bytes, void *host, void *device, sluice_error *err) {
+    c->pinned_bytes += bytes;
     TRY(cuda_check(cudaHostAlloc(host, bytes, cudaHostAllocMapped), "taking pinned memory for results", err));
     return cuda_check(cudaHostGetDevicePointer(device, *(void **)host, 0), "mapping results", err);
 }
@@ -206,9 +208,9 @@ static sluice_status take_turn(struct cuda *c, struct cuda_turn *t, sluice_error
         return fail(err, SLUICE_E_NOMEM, "no memory for the results of a step");
     }
     TRY(take_words(c, t, err));
-    TRY(take_pinned(outputs * c->m->n_vocab * sizeof(float), &t->logits, &t->logits_device, err));
-    TRY(take_pinned(outputs * sizeof *t->drawn, &t->drawn, &t->drawn_device, err));
-    TRY(take_pinned(c->m->n_layer * sizeof *t->touched, &t->touched, &t->touched_device, err));
+    TRY(take_pinned(c, outputs * c->m->n_vocab * sizeof(float), &t->logits, &t->logits_device, err));
+    TRY(take_pinned(c, outputs * sizeof *t->drawn, &t->drawn, &t->drawn_device, err));
+    TRY(take_pinned(c, c->m->n_layer * sizeof *t->touched, &t->touched, &t->touched_device, err));
     TRY(cuda_check(cudaEventCreateWithFlags(&t->sent, cudaEventDisableTiming), "preparing steps", err));
     return cuda_check(cudaEventCreateWithFlags(&t->done, cudaEventDisableTiming), "preparing steps", err);
 }
@@ -313,6 +315,16 @@ static sluice_status open_parts(struct cuda *c, sluice_error *err) {
     return take_memory(c, err);
 }
 
+static void count_memory(struct cuda *c) {
+    size_t available = 0, all = 0, words = CUDA_TURNS * c->words_max * 4;
+    cudaMemGetInfo(&available, &all);
+    c->caps.weight_bytes = c->weight_bytes;
+    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes + words;
+    c->caps.pinned_bytes = c->pinned_bytes + words;
+    uint64_t ours = c->weight_bytes + c->arena_bytes + words;
+    c->caps.other_bytes = all - available > ours ? all - available - ours : 0;
+}
+
 static sluice_status cuda_open(const struct model *m, const struct backend_options *options, struct backend **out,
                                sluice_error *err) {
     struct cuda *c = mem_calloc(1, sizeof *c);
@@ -342,8 +354,7 @@ static sluice_status cuda_open(const struct model *m, const struct backend_optio
     c->caps.page_bytes = model_page_bytes(m);
     c->caps.page_format = "cuda-1";
     c->caps.prefill_chunk = o->step_tokens_max;
-    c->caps.weight_bytes = c->weight_bytes;
-    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
+    count_memory(c);
     *out = &c->base;
     return SLUICE_OK;
 }
@@ -507,6 +518,14 @@ static sluice_status cuda_wait(struct backend *base, struct backend_output *out,
     return SLUICE_OK;
 }
 
+/* ---- The limit */
+
+static sluice_status cuda_read_rate(struct backend *base, double seconds, double *out, sluice_error *err) {
+    sluice_error why = {0};
+    *out = cuda_probe_read(((struct cuda *)base)->device, seconds, &why) * 1e9;
+    return *out > 0 ? SLUICE_OK : fail(err, SLUICE_E_BACKEND, "%s", why.text);
+}
+
 const struct backend_ops backend_cuda_ops = {
     .name = "cuda",
     .probe = cuda_probe,
@@ -519,4 +538,5 @@ const struct backend_ops backend_cuda_ops = {
     .rewind = cuda_backend_rewind,
     .page_save = cuda_page_save,
     .page_load = cuda_page_load,
+    .read_rate = cuda_read_rate,
 };

@@ -91,6 +91,7 @@ struct cuda {
     float *logits;       /* [step_outputs_max][n_vocab] */
     struct cuda_turn turns[CUDA_TURNS];
     size_t words_max;
+    size_t pinned_bytes;
     uint64_t submitted, waited; /* steps; step i takes turns[i % CUDA_TURNS] */
     /* the step being submitted */
     struct cuda_turn *turn;
