@@ -92,6 +92,9 @@ static void open_batch(struct batch *b, uint32_t n_vocab) {
                                  .drawn = zeroed(ROWS * 4),
                                  .edited = zeroed(all),
                                  .parts = zeroed(ROWS * chunks * sizeof *b->d.parts),
+                                 .maxima =
+                                     zeroed(ROWS * chunks * (CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK) * sizeof *b->d.maxima),
+                                 .lists = zeroed(ROWS * CUDA_DRAW_LIST * sizeof *b->d.lists),
                                  .rows = zeroed(ROWS * sizeof *b->d.rows),
                                  .weights = zeroed(ROWS * CUDA_DRAW_BINS * 8),
                                  .counts = zeroed(ROWS * CUDA_DRAW_BINS * 4),
@@ -100,11 +103,18 @@ static void open_batch(struct batch *b, uint32_t n_vocab) {
 }
 
 static void close_batch(struct batch *b) {
-    void *const all[] = {b->words_device, (void *)(uintptr_t)b->d.logits,
-                         b->d.drawn,      b->d.edited,
-                         b->d.parts,      b->d.rows,
-                         b->d.weights,    b->d.counts,
-                         b->d.out,        (void *)(uintptr_t)b->d.draws};
+    void *const all[] = {b->words_device,
+                         (void *)(uintptr_t)b->d.logits,
+                         (void *)(uintptr_t)b->d.draws,
+                         b->d.drawn,
+                         b->d.edited,
+                         b->d.parts,
+                         b->d.maxima,
+                         b->d.lists,
+                         b->d.rows,
+                         b->d.weights,
+                         b->d.counts,
+                         b->d.out};
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
         cudaFree(all[i]);
     }
@@ -179,7 +189,7 @@ static void run(struct batch *b) {
     good(cudaMemcpy(b->d.drawn, b->fed, sizeof b->fed, cudaMemcpyHostToDevice));
     good(cudaMemcpy((void *)(uintptr_t)b->d.draws, b->draws, sizeof b->draws, cudaMemcpyHostToDevice));
     good(cudaMemset(b->d.out, 0x55, sizeof b->out));
-    good(cuda_draw_tokens(&b->d, true, 0));
+    good(cuda_draw_tokens(&b->d, true, true, 0));
     good(cuda_draw_logprobs(&b->d, 0));
     good(cudaMemcpy(b->out, b->d.out, sizeof b->out, cudaMemcpyDeviceToHost));
     good(cudaMemcpy(b->drawn, b->d.drawn, sizeof b->drawn, cudaMemcpyDeviceToHost));
@@ -583,7 +593,8 @@ static void bench(void) {
             d.n = rows;
             good(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
             for (int i = 0; i < 10; i++) {
-                good(cuda_draw_tokens(&d, cases[k].s.temperature > 0, stream));
+                bool cut = cases[k].s.top_k > 0 || cases[k].s.top_p < 1;
+                good(cuda_draw_tokens(&d, cases[k].s.temperature > 0, cut, stream));
             }
             good(cudaStreamEndCapture(stream, &graph));
             good(cudaGraphInstantiate(&run, graph, 0));

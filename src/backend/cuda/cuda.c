@@ -153,6 +153,9 @@ static size_t layout(struct cuda *c, char *base) {
     struct cuda_drawing *d = &c->drawing;
     d->edited = arena_take(base, &used, outputs * m->n_vocab, sizeof(float));
     d->parts = arena_take(base, &used, outputs * cuda_draw_chunks(m->n_vocab), sizeof *d->parts);
+    d->maxima = arena_take(base, &used, outputs * cuda_draw_chunks(m->n_vocab) * (CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK),
+                           sizeof *d->maxima);
+    d->lists = arena_take(base, &used, outputs * CUDA_DRAW_LIST, sizeof *d->lists);
     d->rows = arena_take(base, &used, outputs, sizeof *d->rows);
     d->weights = arena_take(base, &used, outputs * CUDA_DRAW_BINS, sizeof *d->weights);
     d->counts = arena_take(base, &used, outputs * CUDA_DRAW_BINS, sizeof *d->counts);

@@ -21,8 +21,9 @@ struct cuda_layer {
     const float *attn_norm, *ffn_norm, *q_norm, *k_norm, *conv, *router, *bias;
 };
 
-/* What a step ends with: logits for the host, or tokens, at most by the greatest logit, or by weights. */
-enum cuda_ends { CUDA_LOGITS, CUDA_GREEDY, CUDA_WEIGHED, CUDA_ENDS };
+/* What a step ends with: logits for the host, or tokens, at most by the greatest logit, by weights, by weights behind top_k or
+ * top_p. */
+enum cuda_ends { CUDA_LOGITS, CUDA_GREEDY, CUDA_WEIGHED, CUDA_CUT, CUDA_ENDS };
 
 /* Steps take turns: while one computes, the host writes the next one's words and reads the results of the one before. */
 struct cuda_turn {

@@ -69,7 +69,8 @@ void cuda_describe_draws(struct cuda *c, const struct backend_step *step, struct
         struct cuda_draw common = {.kind = CUDA_DRAW_NONE};
         if (row->rules && row->n_outputs) {
             common = describe_rules(c, row, at);
-            enum cuda_ends ends = row->rules->greedy ? CUDA_GREEDY : CUDA_WEIGHED;
+            bool cuts = common.top_k || common.top_p < 1;
+            enum cuda_ends ends = row->rules->greedy ? CUDA_GREEDY : cuts ? CUDA_CUT : CUDA_WEIGHED;
             turn->ends = ends > turn->ends ? ends : turn->ends;
             turn->logprobs = turn->logprobs || row->rules->want_logprob;
         }

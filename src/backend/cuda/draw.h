@@ -13,6 +13,8 @@ extern "C" {
 
 #define CUDA_DRAW_CHUNK 4096u /* logits of one block */
 #define CUDA_DRAW_BINS  1024u /* steps of z from 0 to -SAMPLE_REACH in which a cut is looked for */
+#define CUDA_DRAW_BLOCK 64u   /* logits whose maximum is noted, to find a floor for top_k */
+#define CUDA_DRAW_LIST  4096u /* candidates that are sorted at once */
 #define CUDA_DRAW_MORE  128u  /* most tokens of a row that its list of seen ones does not know yet */
 #define CUDA_DRAW_TOP   20u
 
@@ -46,8 +48,10 @@ struct cuda_draw_part { /* of one chunk of a row */
 };
 
 struct cuda_draw_row {
-    uint64_t cut; /* rank of the last candidate that top_k and top_p leave */
-    float max;
+    uint64_t cut;     /* rank of the last candidate that top_k and top_p leave */
+    float max, floor; /* what is below the floor is no candidate */
+    uint32_t n_list;  /* candidates listed; 0 between steps */
+    uint32_t unused;
     uint32_t open; /* 1: the token is still to be drawn */
     int32_t token;
     uint32_t tickets[3]; /* blocks that are through with each kernel; 0 between steps */
@@ -72,7 +76,9 @@ struct cuda_drawing {              /* device pointers */
     uint32_t *drawn;              /* [n_slots] */
     float *edited;                /* [n][n_vocab] */
     struct cuda_draw_part *parts; /* [n][cuda_draw_chunks] */
+    float *maxima;                /* [n][cuda_draw_chunks * CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK] */
     struct cuda_draw_row *rows;   /* [n] zeroed once */
+    uint64_t *lists;              /* [n][CUDA_DRAW_LIST] */
     uint64_t *weights;            /* [n][CUDA_DRAW_BINS] zeroed once */
     uint32_t *counts;             /* [n][CUDA_DRAW_BINS] zeroed once */
     struct cuda_drawn *out;       /* [n] */
@@ -82,8 +88,8 @@ static inline uint32_t cuda_draw_chunks(uint32_t n_vocab) {
     return (n_vocab + CUDA_DRAW_CHUNK - 1) / CUDA_DRAW_CHUNK;
 }
 
-/* Draws; weighed: some draw is CUDA_DRAW_WEIGHED. */
-cudaError_t cuda_draw_tokens(const struct cuda_drawing *d, bool weighed, cudaStream_t stream);
+/* Draws; weighed: some draw is CUDA_DRAW_WEIGHED; cut: and some of these has top_k or top_p. */
+cudaError_t cuda_draw_tokens(const struct cuda_drawing *d, bool weighed, bool cut, cudaStream_t stream);
 /* After that: what the draws that want logprobs say of the raw rows. */
 cudaError_t cuda_draw_logprobs(const struct cuda_drawing *d, cudaStream_t stream);
 

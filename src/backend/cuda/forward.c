@@ -89,8 +89,9 @@ static sluice_status count_experts(struct cuda *c, sluice_error *err) {
 }
 
 static sluice_status draw_tokens(struct cuda *c, sluice_error *err) {
-    if (c->turn->ends != CUDA_LOGITS) {
-        LAUNCH(cuda_draw_tokens(&c->drawing, c->turn->ends == CUDA_WEIGHED, c->stream));
+    enum cuda_ends ends = c->turn->ends;
+    if (ends != CUDA_LOGITS) {
+        LAUNCH(cuda_draw_tokens(&c->drawing, ends >= CUDA_WEIGHED, ends == CUDA_CUT, c->stream));
     }
     return SLUICE_OK;
 }

@@ -2,8 +2,10 @@
  * From logits to tokens: the order of engine/sampler.h. A row is cut in chunks of 4096 logits, a block each; the block that is
  * the last of its row to be through with a kernel does what needs the whole row.
  *
- *   draw_scan    penalties and biases; maximum. Greedy rows are drawn here.
- *   draw_select  top_k and top_p: counts and weights by bins of z; the bin in which a cut falls is sorted
+ *   draw_scan    penalties and biases; maximum. Greedy rows are drawn here. For top_k a floor that at least k logits reach:
+ *                the k-th greatest maximum of 64
+ *   draw_select  top_k: what reaches the floor is sorted. top_p alone: weights by bins of z; the bin in which the cut falls is
+ *                sorted
  *   draw_pick    weights of what is left; the token in whose weight the row's random number falls
  *
  * Sums are of whole numbers, so atomics and any order give the same bits. Limit: latency. A row of 65,536 is 256 KiB from L2,
@@ -14,7 +16,7 @@
 #include "backend/sample.h"
 #include "base/limits.h"
 
-enum { THREADS = 1024, WARPS = THREADS / 32, EACH = CUDA_DRAW_CHUNK / THREADS, LIST = 4096 };
+enum { THREADS = 1024, WARPS = THREADS / 32, EACH = CUDA_DRAW_CHUNK / THREADS, LIST = CUDA_DRAW_LIST };
 
 typedef unsigned long long u64;
 
@@ -61,6 +63,12 @@ __device__ static float penalised(const cuda_draw &r, float v, uint32_t n_output
         v -= r.presence + r.frequency * (float)n_output;
     }
     return v;
+}
+
+/* sample_nucleus */
+__device__ __forceinline__ u64 nucleus(const cuda_draw &r, u64 all) {
+    u64 target = __double2ull_rz((double)r.top_p * __ull2double_rn(all));
+    return target > 0 ? target : 1;
 }
 
 /* ---- Parts of a block */
@@ -223,6 +231,39 @@ __device__ static void edit_chunk(const cuda_drawing &d, const cuda_draw &r, uin
     __syncthreads();
 }
 
+/* Whether a floor is looked for. */
+__device__ static bool floors(const cuda_draw &r) {
+    return r.kind == CUDA_DRAW_WEIGHED && r.top_k > 0 && r.top_k <= THREADS;
+}
+
+/* The maximum of every 64 logits, from those of each thread's four. */
+__device__ static void note_maxima(const cuda_drawing &d, float max) {
+    static_assert(CUDA_DRAW_BLOCK == 16 * EACH, "half a warp");
+#pragma unroll
+    for (int m = 8; m > 0; m /= 2) {
+        max = fmaxf(max, __shfl_xor_sync(FULL, max, m));
+    }
+    if (threadIdx.x % 16 == 0) {
+        uint32_t per_chunk = CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK;
+        d.maxima[(size_t)(blockIdx.y * gridDim.x + blockIdx.x) * per_chunk + threadIdx.x / 16] = max;
+    }
+}
+
+/* The k-th greatest of THREADS maxima of disjoint sets of logits, bit by bit: at least k logits reach it. -INFINITY if there
+ * are fewer. */
+__device__ static float kth_maximum(const cuda_drawing &d, uint32_t k) {
+    uint32_t n = gridDim.x * (CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK), found = 0;
+    float max = -INFINITY;
+    for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
+        max = fmaxf(max, __ldcg(d.maxima + (size_t)blockIdx.y * n + i));
+    }
+    uint32_t key = ~(uint32_t)(rank_of(max, 0) >> 32); /* ascending with the maximum */
+    for (uint32_t bit = 1u << 31; bit > 0; bit /= 2) {
+        found |= __syncthreads_count(key >= (found | bit)) >= (int)k ? bit : 0;
+    }
+    return logit_of((u64)~found << 32);
+}
+
 /* Grid (chunks, rows), as of the kernels below. */
 __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
     __shared__ cuda_draw r;
@@ -257,6 +298,9 @@ __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
         u64 rank = rank_of(x[k], first + k);
         best = rank < best ? rank : best;
     }
+    if (floors(r)) {
+        note_maxima(d, logit_of(best));
+    }
     best = block_least(best);
     cuda_draw_part *parts = d.parts + (size_t)blockIdx.y * gridDim.x;
     if (threadIdx.x == 0) {
@@ -276,6 +320,7 @@ __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
     }
     bad = __syncthreads_or(bad);
     best = block_least(best);
+    float kth = floors(r) ? kth_maximum(d, r.top_k) : -INFINITY;
     if (threadIdx.x == 0) {
         float max = logit_of(best);
         int32_t failure = bad ? SAMPLE_NOT_FINITE : max == -INFINITY ? SAMPLE_BANNED : max == INFINITY ? SAMPLE_OVERFLOW : 0;
@@ -283,6 +328,7 @@ __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
             finish(d, r, failure ? failure : (int32_t)(uint32_t)best);
         } else {
             d.rows[blockIdx.y].max = max;
+            d.rows[blockIdx.y].floor = fmaxf(max - r.depth, kth);
             d.rows[blockIdx.y].cut = ~0ull;
             d.rows[blockIdx.y].open = 1;
         }
@@ -302,7 +348,7 @@ __device__ static bounds bounds_of(const cuda_drawing &d, const cuda_draw &r) {
     b.row = row_of(d, r);
     b.n_vocab = d.n_vocab;
     b.max = __ldcg(&d.rows[blockIdx.y].max);
-    b.floor = b.max - r.depth;
+    b.floor = __ldcg(&d.rows[blockIdx.y].floor);
     b.scale = r.scale;
     return b;
 }
@@ -311,26 +357,34 @@ struct tally {
     u64 count, weight;
 };
 
-/* Candidates of a bin with ranks in [lo, hi]: how many and what they weigh; the first LIST of them to list. */
-__device__ static tally visit_bin(const bounds &b, uint32_t bin, u64 lo, u64 hi, u64 *list, uint32_t *n_list) {
+/* Candidates of a bin (CUDA_NONE: of all) with ranks in [lo, hi]: how many and what they weigh; the first LIST of them to
+ * list, if it is not NULL. */
+__device__ static tally visit(const bounds &b, uint32_t bin, u64 lo, u64 hi, u64 *list, uint32_t *n_list) {
+    enum { AHEAD = 4 };
     tally t = {0, 0};
-#pragma unroll 8
-    for (uint32_t id = threadIdx.x; id < b.n_vocab; id += THREADS) {
-        float x = __ldcg(b.row + id), z = (x - b.max) * b.scale;
-        if (x >= b.floor && bin_of(z) == bin) {
-            u64 rank = rank_of(x, id);
-            if (rank >= lo && rank <= hi) {
-                t.count++;
-                t.weight += weight_of(exp_neg(z));
-                uint32_t at = list ? atomicAdd(n_list, 1u) : LIST;
-                if (at < LIST) {
-                    list[at] = rank;
+    for (uint32_t from = threadIdx.x * EACH; from < b.n_vocab; from += AHEAD * THREADS * EACH) {
+        float x[AHEAD][EACH];
+#pragma unroll
+        for (uint32_t a = 0; a < AHEAD; a++) { /* all under way before the first is used */
+            load_logits(b.row, b.n_vocab, from + a * THREADS * EACH, x[a]);
+        }
+#pragma unroll
+        for (uint32_t i = 0; i < AHEAD * EACH; i++) {
+            float v = x[i / EACH][i % EACH], z = (v - b.max) * b.scale;
+            uint32_t id = from + i / EACH * THREADS * EACH + i % EACH;
+            if (v >= b.floor && (bin == CUDA_NONE || bin_of(z) == bin)) {
+                u64 rank = rank_of(v, id);
+                if (rank >= lo && rank <= hi) {
+                    t.count++;
+                    t.weight += weight_of(exp_neg(z));
+                    uint32_t at = list ? atomicAdd(n_list, 1u) : LIST;
+                    if (at < LIST) {
+                        list[at] = rank;
+                    }
                 }
             }
         }
     }
-    t.count = block_total(t.count);
-    t.weight = block_total(t.weight);
     return t;
 }
 
@@ -360,7 +414,7 @@ __device__ static void sort_list(u64 *list, uint32_t n) {
     }
 }
 
-/* In the bin, of the ranks up to `limit`: the one with which the count (or, weighed, the weight) of those up to it reaches
+/* Among the candidates of a bin (CUDA_NONE: all) with ranks up to `limit`: the one with which the count (or, weighed, the weight) of those up to it reaches
  * `need`, which all of them together do; *before: what these weigh, it included. */
 __device__ static u64 resolve(const bounds &b, uint32_t bin, bool weighed, u64 need, u64 limit, u64 *list, u64 *before) {
     __shared__ uint32_t n_list;
@@ -373,19 +427,20 @@ __device__ static u64 resolve(const bounds &b, uint32_t bin, bool weighed, u64 n
             n_list = 0;
         }
         __syncthreads();
-        visit_bin(b, bin, lo, hi, list, &n_list);
+        visit(b, bin, lo, hi, list, &n_list);
+        __syncthreads();
         if (n_list <= LIST) {
             break;
         }
         /* too many for the list, as with a high temperature: halve what they span */
         u64 mid = lo + (hi - lo) / 2;
-        tally t = visit_bin(b, bin, lo, mid, NULL, NULL);
-        u64 sum = weighed ? t.weight : t.count;
+        tally t = visit(b, bin, lo, mid, NULL, NULL);
+        u64 weight = block_total(t.weight), sum = weighed ? weight : block_total(t.count);
         if (sum >= need) {
             hi = mid;
         } else {
             need -= sum;
-            *before += t.weight;
+            *before += weight;
             lo = mid + 1;
         }
     }
@@ -414,47 +469,114 @@ __device__ static u64 resolve(const bounds &b, uint32_t bin, bool weighed, u64 n
     return found[0];
 }
 
-__global__ void __launch_bounds__(THREADS) draw_select(cuda_drawing d) {
-    __shared__ cuda_draw r;
-    __shared__ u64 weights[CUDA_DRAW_BINS], list[LIST], crossing[3];
-    __shared__ uint32_t counts[CUDA_DRAW_BINS];
-    static_assert(CUDA_DRAW_BINS == THREADS, "a thread per bin");
-    let_next_start();
-    wait_for_input();
-    fetch_draw(d, &r);
-    if (r.kind != CUDA_DRAW_WEIGHED || !__ldcg(&d.rows[blockIdx.y].open) || (r.top_k == 0 && r.top_p >= 1)) {
-        return;
+/* The rank of the last of n sorted candidates that top_k and then top_p leave. */
+__device__ static u64 cut_sorted(const bounds &b, const cuda_draw &r, const u64 *list, uint32_t n) {
+    __shared__ u64 last;
+    u64 weight[LIST / THREADS], mine = 0, all;
+    uint32_t first = threadIdx.x * (LIST / THREADS), kept = n < r.top_k ? n : r.top_k;
+    for (uint32_t k = 0; k < LIST / THREADS; k++) {
+        weight[k] = first + k < kept ? weight_of(exp_neg((logit_of(list[first + k]) - b.max) * b.scale)) : 0;
+        mine += weight[k];
     }
-    bounds b = bounds_of(d, r);
-    uint32_t bin = threadIdx.x, first = blockIdx.x * CUDA_DRAW_CHUNK + threadIdx.x * EACH;
-    weights[bin] = 0;
-    counts[bin] = 0;
-    float x[EACH];
-    load_logits(b.row, d.n_vocab, first, x);
+    u64 sum = block_scan(mine, &all) - mine, target = nucleus(r, all);
+    for (uint32_t k = 0; k < LIST / THREADS; k++) {
+        if (r.top_p < 1 ? sum < target && sum + weight[k] >= target : first + k + 1 == kept) {
+            last = list[first + k];
+        }
+        sum += weight[k];
+    }
+    __syncthreads();
+    return last;
+}
+
+/* Rows with a floor for top_k: true if this block is the last, and then the cut is in *cut. */
+__device__ static bool select_few(const cuda_drawing &d, const cuda_draw &r, const bounds &b, const float x[EACH],
+                                  uint32_t first, u64 *list, u64 *cut) {
+    cuda_draw_row *row = d.rows + blockIdx.y;
+    u64 *all = (u64 *)d.lists + (size_t)blockIdx.y * LIST;
+    for (uint32_t k = 0; k < EACH; k++) {
+        uint32_t at = x[k] >= b.floor ? atomicAdd(&row->n_list, 1u) : LIST;
+        if (at < LIST) {
+            all[at] = rank_of(x[k], first + k);
+        }
+    }
+    if (!is_last(d, 1)) {
+        return false;
+    }
+    uint32_t n = __ldcg(&row->n_list);
+    __syncthreads();
+    if (threadIdx.x == 0) {
+        row->n_list = 0;
+    }
+    if (n <= LIST) {
+        for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
+            list[i] = __ldcg(all + i);
+        }
+        __syncthreads();
+        sort_list(list, n);
+        *cut = cut_sorted(b, r, list, n);
+    } else { /* ties without end */
+        u64 weight;
+        *cut = resolve(b, CUDA_NONE, false, r.top_k, ~0ull, list, &weight);
+        if (r.top_p < 1) {
+            *cut = resolve(b, CUDA_NONE, true, nucleus(r, weight), *cut, list, &weight);
+        }
+    }
+    return true;
+}
+
+/* Weights in three pieces of 15 bits: shared memory adds words of 32, and a chunk's 4096 pieces of a bin fit in one. */
+enum { PIECE_BITS = 15, PIECES = 3 };
+
+/* The same for top_p, or a top_k of many. */
+__device__ static bool select_many(const cuda_drawing &d, const cuda_draw &r, const bounds &b, const float x[EACH],
+                                   u64 *list, u64 *cut) {
+    static_assert(CUDA_DRAW_BINS == THREADS, "a thread per bin");
+    static_assert(SAMPLE_ONE_BITS < PIECES * PIECE_BITS && CUDA_DRAW_CHUNK < 1u << (32 - PIECE_BITS), "no overflow");
+    __shared__ u64 crossing[3];
+    uint32_t *counts = (uint32_t *)list, *pieces = counts + CUDA_DRAW_BINS, bin = threadIdx.x;
+    for (uint32_t i = threadIdx.x; i < (1 + PIECES) * CUDA_DRAW_BINS; i += THREADS) {
+        counts[i] = 0;
+    }
     __syncthreads();
     for (uint32_t k = 0; k < EACH; k++) {
         float z = (x[k] - b.max) * b.scale;
         if (x[k] >= b.floor) {
-            atomicAdd(&counts[bin_of(z)], 1u);
-            if (r.top_p < 1) {
-                atomicAdd(&weights[bin_of(z)], weight_of(exp_neg(z)));
+            uint32_t at = bin_of(z);
+            u64 weight = weight_of(exp_neg(z));
+            if (r.top_k) {
+                atomicAdd(counts + at, 1u);
+            }
+#pragma unroll
+            for (uint32_t p = 0; p < PIECES; p++) {
+                uint32_t piece = (uint32_t)(weight >> (p * PIECE_BITS)) & ((1u << PIECE_BITS) - 1);
+                if (piece) {
+                    atomicAdd(pieces + p * CUDA_DRAW_BINS + at, piece);
+                }
             }
         }
     }
     __syncthreads();
-    u64 *row_weights = (u64 *)d.weights + (size_t)blockIdx.y * CUDA_DRAW_BINS;
+    u64 *row_weights = (u64 *)d.weights + (size_t)blockIdx.y * CUDA_DRAW_BINS, weight = 0;
     uint32_t *row_counts = d.counts + (size_t)blockIdx.y * CUDA_DRAW_BINS;
+    for (uint32_t p = 0; p < PIECES; p++) {
+        weight += (u64)pieces[p * CUDA_DRAW_BINS + bin] << (p * PIECE_BITS);
+    }
+    if (weight) {
+        atomicAdd(row_weights + bin, weight);
+    }
     if (counts[bin]) {
         atomicAdd(row_counts + bin, counts[bin]);
-        atomicAdd(row_weights + bin, weights[bin]);
     }
     if (!is_last(d, 1)) {
-        return;
+        return false;
     }
-    u64 count = __ldcg(row_counts + bin), weight = __ldcg(row_weights + bin), n_all, all;
+    u64 count = __ldcg(row_counts + bin), n_all, all;
+    weight = __ldcg(row_weights + bin);
     row_counts[bin] = 0;
     row_weights[bin] = 0;
-    u64 counted = block_scan(count, &n_all), weighed = block_scan(weight, &all), cut = ~0ull;
+    u64 counted = block_scan(count, &n_all), weighed = block_scan(weight, &all);
+    *cut = ~0ull;
     if (r.top_k && n_all > r.top_k) {
         if (counted >= r.top_k && counted - count < r.top_k) {
             crossing[0] = bin;
@@ -463,22 +585,38 @@ __global__ void __launch_bounds__(THREADS) draw_select(cuda_drawing d) {
         }
         __syncthreads();
         u64 before, above = crossing[2];
-        cut = resolve(b, (uint32_t)crossing[0], false, crossing[1], cut, list, &before);
+        *cut = resolve(b, (uint32_t)crossing[0], false, crossing[1], *cut, list, &before);
         all = above + before;
     }
     if (r.top_p < 1) {
-        u64 target = __double2ull_rz((double)r.top_p * __ull2double_rn(all));
-        target = target > 0 ? target : 1;
+        u64 target = nucleus(r, all), before;
         __syncthreads();
         if (weighed >= target && weighed - weight < target) {
             crossing[0] = bin;
             crossing[1] = target - (weighed - weight);
         }
         __syncthreads();
-        u64 before;
-        cut = resolve(b, (uint32_t)crossing[0], true, crossing[1], cut, list, &before);
+        *cut = resolve(b, (uint32_t)crossing[0], true, crossing[1], *cut, list, &before);
     }
-    if (threadIdx.x == 0) {
+    return true;
+}
+
+__global__ void __launch_bounds__(THREADS) draw_select(cuda_drawing d) {
+    __shared__ cuda_draw r;
+    __shared__ u64 list[LIST];
+    let_next_start();
+    wait_for_input();
+    fetch_draw(d, &r);
+    if (r.kind != CUDA_DRAW_WEIGHED || !__ldcg(&d.rows[blockIdx.y].open) || (r.top_k == 0 && r.top_p >= 1)) {
+        return;
+    }
+    bounds b = bounds_of(d, r);
+    uint32_t first = blockIdx.x * CUDA_DRAW_CHUNK + threadIdx.x * EACH;
+    float x[EACH];
+    load_logits(b.row, d.n_vocab, first, x);
+    u64 cut;
+    bool last = floors(r) ? select_few(d, r, b, x, first, list, &cut) : select_many(d, r, b, x, list, &cut);
+    if (last && threadIdx.x == 0) {
         d.rows[blockIdx.y].cut = cut;
     }
 }
@@ -598,9 +736,9 @@ static cudaError_t launch(void (*kernel)(cuda_drawing), const cuda_drawing *d, c
     return cudaLaunchKernelEx(&config, kernel, *d);
 }
 
-extern "C" cudaError_t cuda_draw_tokens(const cuda_drawing *d, bool weighed, cudaStream_t stream) {
+extern "C" cudaError_t cuda_draw_tokens(const cuda_drawing *d, bool weighed, bool cut, cudaStream_t stream) {
     cudaError_t status = launch(draw_scan, d, stream);
-    if (status == cudaSuccess && weighed) {
+    if (status == cudaSuccess && cut) {
         status = launch(draw_select, d, stream);
     }
     if (status == cudaSuccess && weighed) {
