@@ -226,6 +226,8 @@ typedef struct sluice_engine_metrics {
     uint64_t generated_tokens_total;
     uint64_t draft_tokens_total, draft_tokens_accepted;
     uint64_t steps_total;
+    uint64_t steps_failed;                              /* on the device; each ended its requests with an error */
+    bool last_step_failed;                              /* and no step has gone well since */
     double prefill_seconds_total, decode_seconds_total; /* seconds of steps with prompt tokens, and of all others */
     uint32_t requests_running, requests_waiting;
     uint32_t pages_total, pages_cached, pages_free; /* cached: kept, but in no running request's use */

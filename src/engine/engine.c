@@ -437,6 +437,8 @@ void sluice_engine_get_metrics(sluice_engine *e, sluice_engine_metrics *out) {
         .draft_tokens_total = atomic_load(&c->draft_tokens),
         .draft_tokens_accepted = atomic_load(&c->draft_accepted),
         .steps_total = atomic_load(&c->steps),
+        .steps_failed = atomic_load(&c->failed_steps),
+        .last_step_failed = atomic_load(&c->failing),
         .prefill_seconds_total = (double)atomic_load(&c->prefill_ns) * 1e-9,
         .decode_seconds_total = (double)atomic_load(&c->decode_ns) * 1e-9,
         .requests_running = atomic_load(&c->running),

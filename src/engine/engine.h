@@ -62,8 +62,9 @@ struct engine_counters {
     atomic_uint_fast64_t requests, failed, cancelled, preempted;
     atomic_uint_fast64_t prompt_tokens, cached_tokens, recomputed_tokens, generated_tokens;
     atomic_uint_fast64_t draft_tokens, draft_accepted, steps;
-    atomic_uint_fast64_t prefill_ns, decode_ns;
+    atomic_uint_fast64_t prefill_ns, decode_ns, failed_steps;
     atomic_uint running, waiting;
+    atomic_bool failing; /* a step failed, and none begun since has gone well */
 };
 
 struct sluice_engine {
@@ -91,6 +92,7 @@ struct sluice_engine {
     struct step steps[STEPS_MAX];
     uint32_t oldest, n_under_way; /* steps[(oldest + i) % STEPS_MAX], i < n_under_way */
     uint64_t last_over_ns;        /* when the last step was over */
+    uint64_t last_failed_ns;      /* when a step was last found to have failed */
     uint32_t chunk_beside_decode; /* prompt tokens of a step that also generates */
     uint64_t decode_step_ns;      /* the last step that only generated */
     uint64_t next_deadline_ns;    /* no deadline passes before; UINT64_MAX = none is set */

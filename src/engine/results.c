@@ -138,6 +138,9 @@ static bool still_there(const struct owner *o) {
 }
 
 static void end_failed(sluice_engine *e, const struct step *st, const sluice_error *why) {
+    atomic_fetch_add(&e->count.failed_steps, 1);
+    atomic_store(&e->count.failing, true);
+    e->last_failed_ns = clock_ns();
     for (uint32_t i = 0; i < st->n_rows; i++) {
         struct owner *o = &st->owners[i];
         if (still_there(o)) {
@@ -206,6 +209,9 @@ void results_take(sluice_engine *e) {
     if (status != SLUICE_OK) {
         end_failed(e, st, &why);
         return;
+    }
+    if (st->start_ns > e->last_failed_ns) { /* an older step says nothing about the device now */
+        atomic_store(&e->count.failing, false);
     }
     learn_time(e, st, over - start);
     struct given next = {.logits = output.logits, .samples = output.samples};

@@ -28,10 +28,22 @@ void route_index(struct exchange *ex) {
     reply_text(ex, &out);
 }
 
+/* 503 while the device fails: the next request may work, or a restart is needed. */
 void route_health(struct exchange *ex) {
+    sluice_engine_metrics m;
+    sluice_engine_get_metrics(ex->server->engine, &m);
     struct buf out = {0};
-    buf_puts(&out, "{\"status\":\"ok\"}");
+    if (!m.last_step_failed) {
+        buf_puts(&out, "{\"status\":\"ok\"}");
+        reply_json(ex, &out);
+        return;
+    }
+    buf_puts(&out, "{\"status\":\"error\",\"message\":\"the last step on the ");
+    buf_puts(&out, sluice_engine_get_info(ex->server->engine)->backend);
+    buf_printf(&out, " backend failed (%" PRIu64 " of %" PRIu64 "); restart the server if that goes on\"}",
+               m.steps_failed, m.steps_failed + m.steps_total);
     reply_json(ex, &out);
+    ex->reply.status = ex->reply.status == 200 ? 503 : ex->reply.status;
 }
 
 /* ---- Models --------------------------------------------------------------------------------------------------- */
@@ -177,6 +189,7 @@ void route_metrics(struct exchange *ex) {
     metric(&out, "draft_tokens_accepted_total", "counter", "Guessed tokens that were right",
            (double)m.draft_tokens_accepted);
     metric(&out, "steps_total", "counter", "Engine steps", (double)m.steps_total);
+    metric(&out, "steps_failed_total", "counter", "Steps that the device failed", (double)m.steps_failed);
     metric(&out, "prefill_seconds_total", "counter", "Time of steps with prompt tokens", m.prefill_seconds_total);
     metric(&out, "decode_seconds_total", "counter", "Time of all other steps", m.decode_seconds_total);
     metric(&out, "kv_pages", "gauge", "Pages of KV memory", m.pages_total);
