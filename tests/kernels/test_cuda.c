@@ -409,6 +409,36 @@ static void test_golden(void **state) {
     }
 }
 
+/* ---- Too little memory: the message has the numbers and the option, and nothing stays behind. */
+
+static void test_no_room(void **state) {
+    (void)state;
+    struct model *m;
+    sluice_error err = {0};
+    if (model_load(TEST_DATA "/golden/peer/moe-Q4_K_M.gguf", &m, &err) != SLUICE_OK) {
+        fail_msg("%s", err.text);
+    }
+    size_t before = 0, after = 0, all = 0;
+    struct backend_options options = {.n_slots = 1, .n_pages = 4};
+    for (int round = 0; round < 3; round++) {
+        struct backend *b = NULL;
+        if (backend_cuda_ops.open(m, &options, &b, &err) !=
+            SLUICE_OK) { /* what the first one takes for good is the driver's */
+            fail_msg("%s", err.text);
+        }
+        b->ops->close(b);
+        good(cudaMemGetInfo(round == 0 ? &before : &after, &all));
+        struct backend_options huge = options;
+        huge.n_pages = (uint32_t)(all / model_page_bytes(m) + 1);
+        assert_int_equal(backend_cuda_ops.open(m, &huge, &b, &err), SLUICE_E_NOMEM);
+        assert_non_null(strstr(err.text, "GiB free"));
+        assert_non_null(strstr(err.text, "--ctx"));
+        printf("  %s\n", err.text);
+    }
+    assert_true(after + (64 << 20) >= before);
+    model_free(m);
+}
+
 /* ---- */
 
 int main(void) {
@@ -421,6 +451,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_products),
+        cmocka_unit_test(test_no_room),
         cmocka_unit_test(test_golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -165,7 +165,14 @@ static size_t layout(struct cuda *c, char *base) {
 /* Pinned memory, and where the device sees it. */
 static sluice_status take_pinned(struct cuda *c, size_t bytes, void *host, void *device, sluice_error *err) {
     c->pinned_bytes += bytes;
-    TRY(cuda_check(cudaHostAlloc(host, bytes, cudaHostAllocMapped), "taking pinned memory for results", err));
+    if (cudaHostAlloc(host, bytes, cudaHostAllocMapped) != cudaSuccess) {
+        cudaGetLastError();
+        return fail(
+            err, SLUICE_E_NOMEM,
+            "the host cannot pin %.1f MiB of memory for a step's results: lower --slots or --draft-max, or raise the "
+            "limit of locked memory (ulimit -l)",
+            (double)bytes / 0x1p20);
+    }
     return cuda_check(cudaHostGetDevicePointer(device, *(void **)host, 0), "mapping results", err);
 }
 
@@ -233,6 +240,16 @@ static void drop_turn(struct cuda_turn *t) {
     }
 }
 
+static sluice_status no_room(const struct cuda *c, size_t available, sluice_error *err) {
+    size_t kv = c->caps.kv_bytes, work = c->arena_bytes - kv;
+    const char *help = work > available ? "lower --prefill-chunk or --slots"
+                                        : "lower --ctx or --slots, or bound the KV cache with --kv-mem";
+    return fail(
+        err, SLUICE_E_NOMEM,
+        "beside the weights (%.2f GiB) the GPU has %.2f GiB free, and KV and work memory need %.2f + %.2f GiB: %s",
+        (double)c->weight_bytes / 0x1p30, (double)available / 0x1p30, (double)kv / 0x1p30, (double)work / 0x1p30, help);
+}
+
 static sluice_status take_memory(struct cuda *c, sluice_error *err) {
     const struct model *m = c->m;
     c->arena_bytes = layout(c, NULL);
@@ -241,12 +258,7 @@ static sluice_status take_memory(struct cuda *c, sluice_error *err) {
     if (cudaMalloc((void **)&c->arena, c->arena_bytes) != cudaSuccess) {
         cudaGetLastError();
         c->arena = NULL;
-        return fail(
-            err, SLUICE_E_NOMEM,
-            "beside the weights the GPU has %.2f GiB free, and KV and work memory need %.2f + %.2f GiB: lower --ctx "
-            "or --slots, or bound the KV cache with --kv-mem",
-            (double)available / 0x1p30, (double)c->caps.kv_bytes / 0x1p30,
-            (double)(c->arena_bytes - c->caps.kv_bytes) / 0x1p30);
+        return no_room(c, available, err);
     }
     layout(c, c->arena);
     TRY(cuda_check(cudaMemsetAsync(c->arena, 0, c->arena_bytes, c->stream), "clearing memory", err));

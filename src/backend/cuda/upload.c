@@ -221,9 +221,9 @@ sluice_status cuda_upload(struct cuda *c, sluice_error *err) {
         c->weights = NULL;
         return fail(
             err, SLUICE_E_NOMEM,
-            "the GPU has %.2f GiB free and the weights need %.2f GiB: choose a smaller model or quantization, or "
-            "--backend cpu",
-            (double)available / 0x1p30, (double)c->weight_bytes / 0x1p30);
+            "the GPU has %.2f of %.2f GiB free and the weights need %.2f GiB: choose a smaller model or quantization, "
+            "or --backend cpu",
+            (double)available / 0x1p30, (double)all / 0x1p30, (double)c->weight_bytes / 0x1p30);
     }
     struct pipe p = {.c = c};
     sluice_status status = open_pipe(&p, err);
