@@ -286,6 +286,7 @@ static void cuda_close(struct backend *base) {
         cudaStreamSynchronize(c->stream);
     }
     cuda_forget_graphs(c);
+    cuda_profile_close(c);
     if (c->stream) {
         cudaStreamDestroy(c->stream);
     }
@@ -414,6 +415,7 @@ static bool describe(struct cuda *c, const struct backend_step *step, const stru
     struct cuda_row *rows = (struct cuda_row *)(void *)(words + p->rows);
     bool plain = true;
     *positions_max = 0;
+    turn->positions = 0;
     for (uint32_t r = 0; r < step->n_rows; r++) {
         const struct backend_row *row = &step->rows[r];
         uint32_t end = row->first_pos + row->n_tokens, n_pages = pages_of(row);
@@ -435,6 +437,7 @@ static bool describe(struct cuda *c, const struct backend_step *step, const stru
         first_page += n_pages;
         plain = plain && row->n_tokens == 1 && row->n_outputs == 1;
         *positions_max = end > *positions_max ? end : *positions_max;
+        turn->positions += end;
     }
     step_outputs(step, words + p->outputs);
     size_t lists = p->lists;
@@ -528,7 +531,8 @@ static sluice_status cuda_wait(struct backend *base, struct backend_output *out,
     if (turn->n > 0) {
         TRY(cuda_check(cudaEventSynchronize(turn->done), "computing a step", err));
     }
-    cuda_give_results(c, turn, out);
+    cuda_profile_step(c, turn);
+    cuda_give_results(turn, out);
     out->weight_bytes = step_bytes(c, turn);
     return SLUICE_OK;
 }
@@ -553,5 +557,6 @@ const struct backend_ops backend_cuda_ops = {
     .rewind = cuda_backend_rewind,
     .page_save = cuda_page_save,
     .page_load = cuda_page_load,
+    .profile = cuda_profile,
     .read_rate = cuda_read_rate,
 };

@@ -25,6 +25,22 @@ struct cuda_layer {
  * top_p. */
 enum cuda_ends { CUDA_LOGITS, CUDA_GREEDY, CUDA_WEIGHED, CUDA_CUT, CUDA_ENDS };
 
+/* Stages of a step, timed by profile.c. */
+enum cuda_stage {
+    CUDA_STAGE_START,
+    CUDA_STAGE_QKV,
+    CUDA_STAGE_ATTEND,
+    CUDA_STAGE_ATTN_OUT,
+    CUDA_STAGE_CONV_IN,
+    CUDA_STAGE_CONV_OUT,
+    CUDA_STAGE_ROUTE,
+    CUDA_STAGE_GATE_UP,
+    CUDA_STAGE_DOWN,
+    CUDA_STAGE_HEAD,
+    CUDA_STAGE_DRAW,
+    CUDA_STAGES
+};
+
 /* Steps take turns: while one computes, the host writes the next one's words and reads the results of the one before. */
 struct cuda_turn {
     uint32_t *words,
@@ -42,6 +58,8 @@ struct cuda_turn {
     /* of the step */
     uint8_t *wants; /* [n_outputs] enum cuda_wants */
     uint32_t n, n_outputs;
+    uint64_t positions;       /* that its rows attend to at their ends */
+    struct cuda_marks *marks; /* NULL: the step is not timed */
     enum cuda_ends ends;
     bool direct;   /* the head wrote its logits to the host's memory */
     bool logprobs; /* some are wanted */
@@ -93,7 +111,8 @@ struct cuda {
     struct cuda_turn turns[CUDA_TURNS];
     size_t words_max;
     size_t pinned_bytes;
-    uint64_t submitted, waited; /* steps; step i takes turns[i % CUDA_TURNS] */
+    struct backend_profile profile; /* since it was last asked for */
+    uint64_t submitted, waited;     /* steps; step i takes turns[i % CUDA_TURNS] */
     /* the step being submitted */
     struct cuda_turn *turn;
     struct cuda_step step;
@@ -120,7 +139,14 @@ void cuda_describe_draws(struct cuda *c, const struct backend_step *step, struct
 /* Behind a step on the stream: what of its results is not in the host's memory yet; then it is over. */
 sluice_status cuda_fetch_results(struct cuda *c, sluice_error *err);
 /* The results of a turn whose step is over. */
-void cuda_give_results(const struct cuda *c, struct cuda_turn *turn, struct backend_output *out);
+void cuda_give_results(struct cuda_turn *turn, struct backend_output *out);
+
+/* profile.c */
+void cuda_profile_begin(struct cuda *c);                        /* a step's first kernels follow */
+void cuda_mark(struct cuda *c, enum cuda_stage stage);          /* the stage's kernels are on the stream */
+void cuda_profile_step(struct cuda *c, struct cuda_turn *turn); /* its step is over */
+void cuda_profile_close(struct cuda *c);
+void cuda_profile(struct backend *base, struct backend_profile *out); /* as in struct backend_ops */
 
 /* state.c: as in struct backend_ops */
 sluice_status cuda_backend_rewind(struct backend *base, uint32_t slot, uint32_t n_kept, sluice_error *err);

@@ -126,8 +126,7 @@ static void put_logprobs(const struct cuda_drawn *drawn, struct sample *out) {
     }
 }
 
-void cuda_give_results(const struct cuda *c, struct cuda_turn *turn, struct backend_output *out) {
-    (void)c;
+void cuda_give_results(struct cuda_turn *turn, struct backend_output *out) {
     for (uint32_t i = 0; i < turn->n_outputs; i++) {
         if (turn->wants[i] == CUDA_WANTS_LOGITS) {
             out->n_logits++;

@@ -75,6 +75,7 @@ static sluice_status start_tokens(struct cuda *c, sluice_error *err) {
     if (c->m->n_attn_layers) {
         LAUNCH(cuda_angles(&c->step, c->rope_rate, c->m->head_dim, c->cos_sin, c->stream));
     }
+    cuda_mark(c, CUDA_STAGE_START);
     return SLUICE_OK;
 }
 
@@ -92,6 +93,7 @@ static sluice_status draw_tokens(struct cuda *c, sluice_error *err) {
     enum cuda_ends ends = c->turn->ends;
     if (ends != CUDA_LOGITS) {
         LAUNCH(cuda_draw_tokens(&c->drawing, ends >= CUDA_WEIGHED, ends == CUDA_CUT, c->stream));
+        cuda_mark(c, CUDA_STAGE_DRAW);
     }
     return SLUICE_OK;
 }
@@ -132,13 +134,17 @@ static sluice_status attention(struct cuda *c, uint32_t layer, uint32_t n_splits
     TRY(product(c, &l->wk, n, c->wide + l->wq.n_rows, stride, false, err));
     TRY(product(c, &l->wv, n, c->wide + l->wq.n_rows + l->wk.n_rows, stride, false, err));
     struct cuda_attn a = attn_of(c, layer, n_splits);
+    cuda_mark(c, CUDA_STAGE_QKV);
     LAUNCH(cuda_store_kv(&c->step, &a, c->stream));
     uint32_t at_once = c->pairs / n_splits;
     for (uint32_t t = 0; t < n; t += at_once) {
         LAUNCH(cuda_attend(&c->step, &a, t, n - t < at_once ? n - t : at_once, false, c->stream));
     }
+    cuda_mark(c, CUDA_STAGE_ATTEND);
     TRY(quantize(c, c->mid, NULL, NULL, n, l->wo.n_cols, err));
-    return product(c, &l->wo, n, c->h, c->m->n_embd, true, err);
+    TRY(product(c, &l->wo, n, c->h, c->m->n_embd, true, err));
+    cuda_mark(c, CUDA_STAGE_ATTN_OUT);
+    return SLUICE_OK;
 }
 
 static sluice_status short_conv(struct cuda *c, uint32_t layer, sluice_error *err) {
@@ -148,8 +154,11 @@ static sluice_status short_conv(struct cuda *c, uint32_t layer, sluice_error *er
     TRY(quantize(c, c->h, l->attn_norm, NULL, n, d, err));
     TRY(product(c, &l->in_proj, n, c->wide, 3 * (size_t)d, false, err));
     LAUNCH(cuda_short_conv(&c->step, &conv, c->wide, c->mid, c->stream));
+    cuda_mark(c, CUDA_STAGE_CONV_IN);
     TRY(quantize(c, c->mid, NULL, NULL, n, d, err));
-    return product(c, &l->out_proj, n, c->h, d, true, err);
+    TRY(product(c, &l->out_proj, n, c->h, d, true, err));
+    cuda_mark(c, CUDA_STAGE_CONV_OUT);
+    return SLUICE_OK;
 }
 
 static sluice_status dense_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
@@ -159,8 +168,11 @@ static sluice_status dense_ffn(struct cuda *c, uint32_t layer, sluice_error *err
     TRY(product(c, &l->gate, n, c->gate, ff, false, err));
     TRY(product(c, &l->up, n, c->up, ff, false, err));
     LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)n * ff, c->stream));
+    cuda_mark(c, CUDA_STAGE_GATE_UP);
     TRY(quantize(c, c->gate, NULL, NULL, n, ff, err));
-    return product(c, &l->down, n, c->h, d, true, err);
+    TRY(product(c, &l->down, n, c->h, d, true, err));
+    cuda_mark(c, CUDA_STAGE_DOWN);
+    return SLUICE_OK;
 }
 
 static sluice_status moe_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
@@ -172,13 +184,16 @@ static sluice_status moe_ffn(struct cuda *c, uint32_t layer, sluice_error *err) 
         c->groups.n_tiles_max = entries;
     }
     LAUNCH(cuda_routing(&r, c->h, n, d, &c->groups, c->stream));
+    cuda_mark(c, CUDA_STAGE_ROUTE);
     TRY(quantize(c, c->h, l->ffn_norm, NULL, n, d, err));
     TRY(experts(c, &l->gate, true, c->gate, err));
     TRY(experts(c, &l->up, true, c->up, err));
     LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)entries * ff, c->stream));
+    cuda_mark(c, CUDA_STAGE_GATE_UP);
     TRY(quantize(c, c->gate, NULL, NULL, entries, ff, err));
     TRY(experts(c, &l->down, false, c->up, err));
     LAUNCH(cuda_add_experts(&r, &c->groups, c->up, c->h, n, d, c->stream));
+    cuda_mark(c, CUDA_STAGE_DOWN);
     return SLUICE_OK;
 }
 
@@ -192,6 +207,7 @@ static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error
     if (c->step.n_outputs) {
         TRY(quantize(c, c->h, c->output_norm, c->step.outputs, c->step.n_outputs, m->n_embd, err));
         TRY(product(c, &c->output, c->step.n_outputs, c->logits, m->n_vocab, false, err));
+        cuda_mark(c, CUDA_STAGE_HEAD);
     }
     if (m->n_expert) {
         TRY(count_experts(c, err));
@@ -211,15 +227,22 @@ static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_spl
         struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
         struct cuda_attn a = attn_of(c, layer, n_splits);
         LAUNCH(cuda_decode_qkv(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
+        cuda_mark(c, CUDA_STAGE_QKV);
         LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTEND);
         LAUNCH(cuda_decode_out(s, &l->wo, c->mid, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTN_OUT);
     } else {
         struct cuda_conv conv = conv_of(c, layer);
         LAUNCH(cuda_decode_in_proj(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv, c->mid, c->stream));
+        cuda_mark(c, CUDA_STAGE_CONV_IN);
         LAUNCH(cuda_decode_out(s, &l->out_proj, c->mid, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_CONV_OUT);
     }
     LAUNCH(cuda_decode_gate_up(s, &l->gate, &l->up, c->h, l->ffn_norm, m->norm_eps, r, c->gate, c->n_sm, c->stream));
+    cuda_mark(c, CUDA_STAGE_GATE_UP);
     LAUNCH(cuda_decode_down(s, &l->down, c->gate, c->h, r, c->stream));
+    cuda_mark(c, CUDA_STAGE_DOWN);
     return SLUICE_OK;
 }
 
@@ -232,6 +255,7 @@ static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_er
     float *logits =
         c->turn->ends == CUDA_LOGITS ? c->turn->logits_device : c->logits; /* no copy where the host reads all */
     LAUNCH(cuda_decode_head(&c->step, &c->output, c->h, c->output_norm, m->norm_eps, logits, c->n_sm, c->stream));
+    cuda_mark(c, CUDA_STAGE_HEAD);
     TRY(draw_tokens(c, err)); /* right behind the head, to begin before it has ended */
     return m->n_expert && c->step.n > 1 ? count_experts(c, err) : SLUICE_OK;
 }
@@ -277,12 +301,15 @@ static sluice_status forward(struct cuda *c, uint32_t positions_max, bool plain,
     }
     if (c->fused && plain && c->step.n <= CUDA_DECODE_ROWS && bucket < CUDA_BUCKETS &&
         (uint64_t)c->step.n << bucket <= c->pairs) {
+        c->turn->counted = c->m->n_expert && c->step.n > 1;
+        c->turn->direct = c->turn->ends == CUDA_LOGITS;
+        if (c->turn->marks) {
+            return forward_decode(c, 1u << bucket, err);
+        }
         cudaGraphExec_t *graph = &c->turn->graphs[c->turn->ends][c->step.n][bucket];
         if (!*graph) {
             TRY(capture(c, 1u << bucket, graph, err));
         }
-        c->turn->counted = c->m->n_expert && c->step.n > 1;
-        c->turn->direct = c->turn->ends == CUDA_LOGITS;
         return cuda_check(cudaGraphLaunch(*graph, c->stream), "computing a step", err);
     }
     if (n_splits > c->pairs) {
@@ -294,6 +321,7 @@ static sluice_status forward(struct cuda *c, uint32_t positions_max, bool plain,
 }
 
 sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err) {
+    cuda_profile_begin(c);
     TRY(forward(c, positions_max, plain, err));
     return cuda_fetch_results(c, err);
 }
