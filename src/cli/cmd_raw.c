@@ -80,7 +80,7 @@ int cmd_raw(int argc, char **argv) {
     const struct cli_command command = {
         .name = "raw",
         .usage = "sluice raw [-m FILE] [-p N[,N..]] [-n N[,N..]] [-d N[,N..]] [-b N[,N..]] [-r R] [--profile] [--json]",
-        .about = "Prefill (pp) and decode (tg) rates of the engine alone: random tokens, no server, no sampling. "
+        .about = "Prefill (pp) and decode (tg) rates of the engine alone: random tokens, no server. "
                  "Without -p\n"
                  "and -n: pp512 and tg128. Every combination of the lists is one test. The figure is the median; the "
                  "interval\n"

@@ -515,24 +515,87 @@ static void lines_by_device(struct line *lines, struct backend *b, const sluice_
     }
 }
 
+/* The same with guesses behind the last token, some of them wrong: each position is drawn as if there were none. */
+static void lines_by_drafts(struct line *lines, struct backend *b, const sluice_model *m) {
+    enum { DRAFTS = 3 };
+    uint32_t done[SLOTS - 1] = {1, 1, 1}; /* the first token came with the prompt */
+    sluice_error err = {0};
+    struct backend_output out = {0};
+    struct backend_row rows[SLOTS - 1];
+    for (uint32_t i = 0; i < SLOTS - 1; i++) {
+        rows[i] = line_row(&lines[i], i, 0, true);
+    }
+    ok(b->ops->submit(b, &(struct backend_step){rows, SLOTS - 1}, &err), &err);
+    ok(b->ops->wait(b, &out, &err), &err);
+    for (uint32_t i = 0; i < SLOTS - 1; i++) {
+        assert_int_equal(out.samples[i].token, lines[i].want[0].token);
+        sample_rules_accept(&lines[i].rules, out.samples[i].token);
+    }
+    while (done[0] + DRAFTS < STEPS && done[1] + DRAFTS < STEPS && done[2] + DRAFTS < STEPS) {
+        int32_t tokens[SLOTS - 1][1 + DRAFTS];
+        uint32_t right[SLOTS - 1];
+        for (uint32_t i = 0; i < SLOTS - 1; i++) {
+            struct line *l = &lines[i];
+            right[i] = (uint32_t)(rnd() % (DRAFTS + 1));
+            for (uint32_t k = 0; k <= DRAFTS; k++) {
+                uint32_t wrong = k > right[i] ? 1 + (uint32_t)(rnd() % (m->info.n_vocab - 1)) : 0;
+                tokens[i][k] =
+                    (int32_t)(((uint32_t)l->tokens[l->n_prompt + done[i] - 1 + k] + wrong) % m->info.n_vocab);
+            }
+            rows[i] = line_row(l, i, done[i], true);
+            rows[i].tokens = tokens[i];
+            rows[i].n_tokens = rows[i].n_outputs = 1 + DRAFTS;
+            rows[i].n_drafts = DRAFTS;
+        }
+        ok(b->ops->submit(b, &(struct backend_step){rows, SLOTS - 1}, &err), &err);
+        ok(b->ops->wait(b, &out, &err), &err);
+        assert_int_equal(out.n_samples, (SLOTS - 1) * (1 + DRAFTS));
+        for (uint32_t i = 0; i < SLOTS - 1; i++) {
+            for (uint32_t k = 0; k <= right[i]; k++) {
+                const struct sample *got = &out.samples[i * (1 + DRAFTS) + k], *want = &lines[i].want[done[i] + k];
+                if (got->token != want->token || got->logprob != want->logprob) {
+                    fail_msg("sequence %u, token %u behind %u guesses: %d on the device, %d on the host", i,
+                             done[i] + k, k, got->token, want->token);
+                }
+                sample_rules_accept(&lines[i].rules, got->token);
+            }
+            done[i] += right[i] + 1;
+            if (right[i] < DRAFTS) {
+                ok(b->ops->rewind(b, i, right[i], &err), &err);
+            }
+        }
+    }
+}
+
+static struct model *golden(const char *name) {
+    struct model *m;
+    sluice_error err = {0};
+    char path[1024];
+    snprintf(path, sizeof path, TEST_DATA "/golden/peer/%s.gguf", name);
+    ok(model_load(path, &m, &err), &err);
+    return m;
+}
+
 static void test_feeding(void **state) {
     (void)state;
     const char *const names[] = {"moe-Q4_K_M", "dense-Q8_0"}; /* with and without the decode kernels */
     for (int k = 0; k < 2; k++) {
-        struct model *weights;
+        struct model *weights = golden(names[k]);
         sluice_error err = {0};
-        char path[1024];
-        snprintf(path, sizeof path, TEST_DATA "/golden/peer/%s.gguf", names[k]);
-        ok(model_load(path, &weights, &err), &err);
         sluice_model m = {.model = weights, .info = {.n_vocab = weights->n_vocab, .eos = -1}};
         struct line *lines = calloc(SLOTS, sizeof *lines);
         float *forced = calloc((size_t)STEPS * weights->n_vocab, sizeof(float));
-        for (int device = 0; device < 2; device++) {
-            const struct backend_options options = {.n_slots = SLOTS, .n_pages = SLOTS * PAGES};
+        for (int way = 0; way < 3; way++) {
+            const struct backend_options options = {
+                .n_slots = SLOTS, .n_pages = SLOTS * PAGES, .step_outputs_max = 32, .step_drafts_max = 16};
             struct backend *b = NULL;
             ok(backend_cuda_ops.open(weights, &options, &b, &err), &err);
             start_lines(lines, &m);
-            (device ? lines_by_device : lines_by_host)(lines, b, &m, forced);
+            if (way == 2) {
+                lines_by_drafts(lines, b, &m);
+            } else {
+                (way == 1 ? lines_by_device : lines_by_host)(lines, b, &m, forced);
+            }
             b->ops->close(b);
         }
         for (int i = 0; i < SLOTS; i++) {
@@ -542,6 +605,67 @@ static void test_feeding(void **state) {
         free(forced);
         model_free(weights);
     }
+}
+
+/* Rows whose lists together are longer than what is set aside for them at first. */
+static void test_long_lists(void **state) {
+    (void)state;
+    enum { MANY = 256 };
+    struct model *weights = golden("moe-Q4_K_M");
+    sluice_model m = {.model = weights, .info = {.n_vocab = weights->n_vocab, .eos = -1}};
+    const struct backend_options options = {.n_slots = MANY, .n_pages = MANY};
+    uint32_t n_vocab = weights->n_vocab;
+    struct backend *b = NULL;
+    struct sampler *sampler;
+    sluice_error err = {0};
+    ok(backend_cuda_ops.open(weights, &options, &b, &err), &err);
+    ok(sampler_create(n_vocab, &sampler, &err), &err);
+    int32_t *all = malloc(n_vocab * sizeof *all);
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        all[i] = (int32_t)i;
+    }
+    struct sample_rules *rules = calloc(MANY, sizeof *rules);
+    struct backend_row rows[MANY];
+    int32_t tokens[MANY];
+    uint32_t pages[MANY];
+    struct sample drawn[MANY];
+    for (int way = 0; way < 2; way++) { /* device first */
+        struct backend_output out = {0};
+        for (uint32_t i = 0; i < MANY; i++) {
+            sluice_request_options o = {
+                .sampling = {.temperature = 1, .top_p = 1, .repetition_penalty = 1.2f, .seed = i},
+                .tokens = all,
+                .n_tokens = n_vocab};
+            if (way == 0) {
+                ok(sample_rules_init(&rules[i], &m, &o, 1, &err), &err);
+            }
+            tokens[i] = (int32_t)(i % n_vocab);
+            pages[i] = i;
+            rows[i] = (struct backend_row){.slot = i,
+                                           .n_tokens = 1,
+                                           .tokens = &tokens[i],
+                                           .pages = &pages[i],
+                                           .n_outputs = 1,
+                                           .rules = way == 0 ? &rules[i] : NULL};
+        }
+        ok(b->ops->submit(b, &(struct backend_step){rows, MANY}, &err), &err);
+        ok(b->ops->wait(b, &out, &err), &err);
+        for (uint32_t i = 0; i < MANY; i++) {
+            struct sample want;
+            if (way == 0) {
+                drawn[i] = out.samples[i];
+                continue;
+            }
+            ok(sampler_draw(sampler, &rules[i], out.logits + (size_t)i * n_vocab, 1, &want, &err), &err);
+            assert_int_equal(drawn[i].token, want.token);
+            sample_rules_free(&rules[i]);
+        }
+    }
+    free(rules);
+    free(all);
+    sampler_free(sampler);
+    b->ops->close(b);
+    model_free(weights);
 }
 
 /* ---- Times */
@@ -629,10 +753,8 @@ int main(int argc, char **argv) {
         return 0;
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_rows),
-        cmocka_unit_test(test_all_equal),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_feeding),
+        cmocka_unit_test(test_random_rows), cmocka_unit_test(test_all_equal),  cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_feeding),     cmocka_unit_test(test_long_lists),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
