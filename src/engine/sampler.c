@@ -99,22 +99,32 @@ static inline float4 exp_neg(float4 x) {
     return (float4)((bits4)y & (bits4)(x >= -87.0f));
 }
 
-typedef float float2 __attribute__((vector_size(8)));
-typedef double double2 __attribute__((vector_size(16)));
-typedef uint64_t words2 __attribute__((vector_size(16)));
+/* Adding 2^52 rounds to a whole number, kept in the low bits. */
+#define WHOLE_BITS ((1ull << 52) - 1)
 
 /* w = exp(z) for n values, and their weights; the arrays have room for n rounded up to 4. */
 static void weigh(const float *z, float *w, uint64_t *weight, size_t n) {
+    const double one = (double)(1ull << SAMPLE_ONE_BITS);
     for (size_t i = 0; i < n; i += 4) {
         float4 v;
         memcpy(&v, z + i, sizeof v);
         v = exp_neg(v);
         memcpy(w + i, &v, sizeof v);
-        for (size_t k = 0; k < 4; k += 2) { /* adding 2^52 rounds to a whole number, kept in the low bits */
-            double2 d = __builtin_convertvector((float2){v[k], v[k + 1]}, double2);
-            words2 whole = (words2)(d * (double)(1ull << SAMPLE_ONE_BITS) + 0x1p52) & ((1ull << 52) - 1);
-            memcpy(weight + i + k, &whole, sizeof whole);
+#ifdef __SSE2__
+        const __m128 x = (__m128)v;
+        const __m128d halves[2] = {_mm_cvtps_pd(x), _mm_cvtps_pd(_mm_movehl_ps(x, x))};
+        for (size_t k = 0; k < 2; k++) {
+            __m128d whole = _mm_add_pd(_mm_mul_pd(halves[k], _mm_set1_pd(one)), _mm_set1_pd(0x1p52));
+            __m128i bits = _mm_and_si128(_mm_castpd_si128(whole), _mm_set1_epi64x((long long)WHOLE_BITS));
+            _mm_storeu_si128((__m128i *)(void *)(weight + i + 2 * k), bits);
         }
+#else
+        for (size_t k = 0; k < 4; k++) {
+            double whole = (double)v[k] * one + 0x1p52;
+            memcpy(weight + i + k, &whole, sizeof whole);
+            weight[i + k] &= WHOLE_BITS;
+        }
+#endif
     }
 }
 
@@ -368,9 +378,20 @@ static size_t cut(struct sampler *s, const float *x, size_t n, bool unit, uint64
     return kept;
 }
 
+/* With four running sums: one alone waits for every addition. */
 static uint64_t sum_of(const uint64_t *weight, size_t n) {
-    uint64_t sum = 0;
-    for (size_t i = 0; i < n; i++) {
+    typedef uint64_t words2 __attribute__((vector_size(16)));
+    words2 a = {0, 0}, b = {0, 0};
+    size_t i = 0;
+    for (; i < n / 4 * 4; i += 4) {
+        words2 x, y;
+        memcpy(&x, weight + i, sizeof x);
+        memcpy(&y, weight + i + 2, sizeof y);
+        a += x;
+        b += y;
+    }
+    uint64_t sum = a[0] + a[1] + b[0] + b[1];
+    for (; i < n; i++) {
         sum += weight[i];
     }
     return sum;
