@@ -1,5 +1,5 @@
-/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, forward.c computes a step, draw.c says what it ends
- * with, state.c moves what outlives it. */
+/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, turn.c describes a step to the device, forward.c computes
+ * it, draw.c says what it ends with, state.c moves what outlives it. */
 #ifndef CUDA_H
 #define CUDA_H
 
@@ -128,6 +128,14 @@ sluice_status cuda_upload(struct cuda *c, sluice_error *err);
 /* forward.c: puts c->step on the stream. plain: every row has one token and one output. */
 sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err);
 void cuda_forget_graphs(struct cuda *c);
+
+/* turn.c */
+sluice_status cuda_take_turns(struct cuda *c, sluice_error *err);
+void cuda_drop_turns(struct cuda *c);
+/* Describes the step of c->turn in words and sends them: c->step, c->drawing. The step's rows end at positions_max at most; plain:
+ * every row has one token and one output. */
+sluice_status cuda_send_step(struct cuda *c, const struct backend_step *step, uint32_t *positions_max, bool *plain,
+                             sluice_error *err);
 
 /* draw.c */
 
