@@ -39,8 +39,9 @@ struct backend_step {
 
 struct backend_output {
     const float *logits; /* [n_outputs of rows without rules][n_vocab] in row order; valid until the next submit */
-    /* [n_outputs of rows with rules] in row order; valid until the next but one submit. Where no token can be drawn, an enum
-     * sample_failure: that result's own affair, the step's others stand. A row fed from it computes nothing of use. */
+    /* [n_outputs of rows with rules] in row order; valid until the next but one submit. Where no token can be drawn, an
+     * enum sample_failure: that result's own affair, the step's others stand. A row fed from it computes nothing of
+     * use. */
     const struct sample *samples;
     uint32_t n_logits, n_samples;
     uint64_t weight_bytes; /* weight bytes this step read: each expert touched counts once; 0 = not counted */
@@ -115,8 +116,8 @@ struct backend_ops {
     sluice_status (*page_load)(struct backend *backend, uint32_t page, const void *bytes, sluice_error *err);
     /* Turns timing on; gives what was timed since the last call, between steps. NULL where stages are not timed. */
     void (*profile)(struct backend *backend, struct backend_profile *out);
-    /* Measures for about `seconds`, between steps, how fast weights can be read at best: bytes per second. NULL where they
-     * lie in the host's memory, whose speed is for others to measure. */
+    /* Measures for about `seconds`, between steps, how fast weights can be read at best: bytes per second. NULL where
+     * they lie in the host's memory, whose speed is for others to measure. */
     sluice_status (*read_rate)(struct backend *backend, double seconds, double *out, sluice_error *err);
 };
 

@@ -43,8 +43,8 @@ struct sample {
     sluice_token_prob top[SLUICE_TOP_LOGPROBS_MAX]; /* likeliest first */
 };
 
-/* A candidate's weight is exp(z) to the nearest multiple of 2^-SAMPLE_ONE_BITS, as a whole number: LIMIT_VOCAB of them add
- * up to less than 2^64. What rounding takes away weighs under 1e-8 of the likeliest in a vocabulary of 65,536. */
+/* A candidate's weight is exp(z) to the nearest multiple of 2^-SAMPLE_ONE_BITS, as a whole number: LIMIT_VOCAB of them
+ * add up to less than 2^64. What rounding takes away weighs under 1e-8 of the likeliest in a vocabulary of 65,536. */
 #define SAMPLE_ONE_BITS 42
 #define SAMPLE_REACH    30.0f /* a candidate with z below -30 weighs nothing */
 
@@ -60,8 +60,8 @@ static inline uint64_t sample_random(uint64_t seed, uint64_t position) {
     return h;
 }
 
-/* How far below the maximum a candidate may lie, in units of the temperature: logits below max - reach * temperature are
- * none. With min_p and no top_p, which must see the mass that min_p drops, less than SAMPLE_REACH; the slack is for
+/* How far below the maximum a candidate may lie, in units of the temperature: logits below max - reach * temperature
+ * are none. With min_p and no top_p, which must see the mass that min_p drops, less than SAMPLE_REACH; the slack is for
  * logf, which may differ between C libraries: the weight itself decides. */
 static inline float sample_reach(const struct sample_rules *rules) {
     float wanted = rules->s.min_p > 0 && rules->s.top_p >= 1 ? -logf(rules->s.min_p) + 0.001f : SAMPLE_REACH;

@@ -11,8 +11,8 @@
  *   7. min_p: whatever is less likely than min_p times the likeliest is dropped; the maximum is never dropped by 5 and
  *      6, so min_p means the same before or after them, while top_p would not;
  *   8. one uniform number picks along ascending ids.
- * Steps 5 and 6 rank by logit. Steps 6 and 8 add up weights, which are whole numbers (backend/sample.h): exact in any order,
- * so that a device may add as it likes. Candidates below e^-29 of the likeliest weigh nothing.
+ * Steps 5 and 6 rank by logit. Steps 6 and 8 add up weights, which are whole numbers (backend/sample.h): exact in any
+ * order, so that a device may add as it likes. Candidates below e^-29 of the likeliest weigh nothing.
  *
  * The number of step 8 is a hash of (seed, position) and nothing else, so a request draws the same tokens alone or in
  * company, on any machine; exp is our own for the same reason. Logprobs are of the raw row, before step 1.

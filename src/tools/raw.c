@@ -225,8 +225,8 @@ static sluice_status measure_reads(struct runner *r, double seconds, double *gb_
     return SLUICE_OK;
 }
 
-/* Sets the limit that this result is compared with: the best measurement of the run so far. Of the rates of products, only
- * the host's own is measured. */
+/* Sets the limit that this result is compared with: the best measurement of the run so far. Of the rates of products,
+ * only the host's own is measured. */
 static sluice_status measure_roof(struct runner *r, struct raw_result *t) {
     double seconds = r->options->roof_seconds > 0 ? r->options->roof_seconds : 0.4;
     if (t->kind == RAW_DECODE) {

@@ -3,8 +3,8 @@
  *
  * Tokens are random (seeded) and teacher-forced: what a row decodes does not depend on its logits, and the rows of a
  * batch carry different tokens, so that a mixture-of-experts model routes them differently. Depth is filled by
- * prefill before the clock starts; every repetition then runs from the same depth. A backend that draws tokens itself draws the
- * greatest logit for every row, and is kept as many steps ahead as it takes, as the engine keeps it.
+ * prefill before the clock starts; every repetition then runs from the same depth. A backend that draws tokens itself
+ * draws the greatest logit for every row, and is kept as many steps ahead as it takes, as the engine keeps it.
  *
  * Decode: bytes per step are the weights the step read (as the backend counts them, or decode_bytes where that is
  * exact) plus the K and V of all earlier positions; the share is of the read bandwidth measured in the same run with

@@ -1,6 +1,6 @@
 /*
- * Drawing on the device: for the same logits, rules and position it gives the token and the logprobs of the host's sampler,
- * bit for bit. --bench times it.
+ * Drawing on the device: for the same logits, rules and position it gives the token and the logprobs of the host's
+ * sampler, bit for bit. --bench times it.
  */
 #if SLUICE_WITH_CUDA
 #include "backend/backend.h"
@@ -454,7 +454,7 @@ static void start_lines(struct line *lines, const sluice_model *m) {
     }
 }
 
-/* Each token by the host's sampler from the step's logits. The last line is given its tokens, and logits stay logits. */
+/* Each token by the host's sampler from the step's logits. The last line is given its tokens and stays logits. */
 static void lines_by_host(struct line *lines, struct backend *b, const sluice_model *m, float *forced_logits) {
     struct sampler *sampler;
     sluice_error err = {0};

@@ -139,7 +139,8 @@ static void test_failed_step(void **state) {
     fail_steps(true);
 }
 
-/* A row that cannot be drawn from ends its request with the sampler's words, wherever it is drawn; its neighbours go on. */
+/* A row that cannot be drawn from ends its request with the sampler's words, wherever it is drawn; its neighbours go
+ * on. */
 static void test_nothing_to_draw(void **state) {
     (void)state;
     sluice_logit_bias bans[RIG_VOCAB];

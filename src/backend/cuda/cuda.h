@@ -1,5 +1,5 @@
-/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, turn.c describes a step to the device, forward.c computes
- * it, draw.c says what it ends with, state.c moves what outlives it. */
+/* The cuda backend's state; cuda.c owns it, upload.c fills the weights, turn.c describes a step to the device,
+ * forward.c computes it, draw.c says what it ends with, state.c moves what outlives it. */
 #ifndef CUDA_H
 #define CUDA_H
 
@@ -21,8 +21,8 @@ struct cuda_layer {
     const float *attn_norm, *ffn_norm, *q_norm, *k_norm, *conv, *router, *bias;
 };
 
-/* What a step ends with: logits for the host, or tokens, at most by the greatest logit, by weights, by weights behind top_k or
- * top_p. */
+/* What a step ends with: logits for the host, or tokens, at most by the greatest logit, by weights, by weights behind
+ * top_k or top_p. */
 enum cuda_ends { CUDA_LOGITS, CUDA_GREEDY, CUDA_WEIGHED, CUDA_CUT, CUDA_ENDS };
 
 /* Stages of a step, timed by profile.c. */
@@ -41,10 +41,10 @@ enum cuda_stage {
     CUDA_STAGES
 };
 
-/* Steps take turns: while one computes, the host writes the next one's words and reads the results of the one before. */
+/* Steps take turns: while one computes, the host writes the next one's words and reads the last one's results. */
 struct cuda_turn {
-    uint32_t *words,
-        *words_device;      /* [words_max] tokens, rows, outputs, draws, page tables, lists; pinned, and their copy */
+    /* [words_max] tokens, rows, outputs, draws, page tables, lists; pinned, and their copy */
+    uint32_t *words, *words_device;
     cudaEvent_t sent, done; /* words are there; the step is over */
     float *draft_columns;   /* on the device [n_conv_layers][step_draft_columns][n_embd] */
     struct step_drafts drafts;
@@ -132,8 +132,8 @@ void cuda_forget_graphs(struct cuda *c);
 /* turn.c */
 sluice_status cuda_take_turns(struct cuda *c, sluice_error *err);
 void cuda_drop_turns(struct cuda *c);
-/* Describes the step of c->turn in words and sends them: c->step, c->drawing. The step's rows end at positions_max at most; plain:
- * every row has one token and one output. */
+/* Describes the step of c->turn in words and sends them: c->step, c->drawing. The step's rows end at positions_max at
+ * most; plain: every row has one token and one output. */
 sluice_status cuda_send_step(struct cuda *c, const struct backend_step *step, uint32_t *positions_max, bool *plain,
                              sluice_error *err);
 

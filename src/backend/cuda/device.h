@@ -127,7 +127,7 @@ struct cuda_groups {
 
 /* repack.cu: rows of `type` as in a file, at src, become rows [row0, row0 + n) of dst. */
 cudaError_t cuda_repack(const struct cuda_mat *dst, const uint8_t *src, uint64_t row0, uint64_t n, cudaStream_t stream);
-/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them; drawn: what an id with CUDA_FED refers to. */
+/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them; drawn: what CUDA_FED refers to. */
 cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n,
                             const uint32_t *drawn, float *out, cudaStream_t stream);
 

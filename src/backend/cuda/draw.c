@@ -1,8 +1,8 @@
 /*
  * What a step ends with, on the host's side: by which rules its results are drawn (sample.cu), and where they arrive.
  *
- * The lists of a row (seen tokens, biases) travel with every step: a few KiB, beside the step before, instead of tables on
- * the device that would have to follow every request.
+ * The lists of a row (seen tokens, biases) travel with every step: a few KiB, beside the step before, instead of tables
+ * on the device that would have to follow every request.
  */
 #include "backend/cuda/cuda.h"
 

@@ -1,6 +1,6 @@
 /*
- * Drawing tokens on the device (sample.cu): what is drawn by, work memory, results. The token is the host sampler's for the
- * same logits: backend/sample.h fixes what could differ.
+ * Drawing tokens on the device (sample.cu): what is drawn by, work memory, results. The token is the host sampler's for
+ * the same logits: backend/sample.h fixes what could differ.
  */
 #ifndef CUDA_DRAW_H
 #define CUDA_DRAW_H

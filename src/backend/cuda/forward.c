@@ -1,7 +1,7 @@
 /*
  * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu), captured once per
- * number of rows, power of two of attention splits, way of ending and turn; all others launch the kernels for any number of
- * tokens. Both give the same bits.
+ * number of rows, power of two of attention splits, way of ending and turn; all others launch the kernels for any
+ * number of tokens. Both give the same bits.
  */
 #include "backend/cuda/cuda.h"
 

@@ -1,7 +1,7 @@
 /*
- * Where the time of steps goes: an event after each stage's kernels, read when the step is over. Stages are those of forward.c.
- * While it is on, steps run kernel by kernel instead of as graphs, and no kernel begins before the one before has ended: a stage's
- * time is what its kernels take alone, so that the sum is more than a step takes otherwise.
+ * Where the time of steps goes: an event after each stage's kernels, read when the step is over. Stages are those of
+ * forward.c. While it is on, steps run kernel by kernel instead of as graphs, and no kernel begins before the one
+ * before has ended: a stage's time is what its kernels take alone, so that the sum is more than a step takes otherwise.
  */
 #include "backend/cuda/cuda.h"
 

@@ -1,14 +1,14 @@
 /*
- * From logits to tokens: the order of engine/sampler.h. A row is cut in chunks of 4096 logits, a block each; the block that is
- * the last of its row to be through with a kernel does what needs the whole row.
+ * From logits to tokens: the order of engine/sampler.h. A row is cut in chunks of 4096 logits, a block each; the block
+ * that is the last of its row to be through with a kernel does what needs the whole row.
  *
- *   draw_scan    penalties and biases; maximum. Greedy rows are drawn here. For top_k a floor that at least k logits reach:
- *                the k-th greatest maximum of 64
+ *   draw_scan    penalties and biases; maximum. Greedy rows are drawn here. For top_k a floor that at least k logits
+ * reach: the k-th greatest maximum of 64
  *   draw_select  top_k and top_p: the last candidate that stays (select.cu)
  *   draw_pick    weights of what is left; the token in whose weight the row's random number falls
  *
- * Sums are of whole numbers, so atomics and any order give the same bits. Limit: latency. A row of 65,536 is 256 KiB from L2,
- * 0.1 us for the whole device; a kernel costs its start, one read, a fence and a ticket, about 3 us.
+ * Sums are of whole numbers, so atomics and any order give the same bits. Limit: latency. A row of 65,536 is 256 KiB
+ * from L2, 0.1 us for the whole device; a kernel costs its start, one read, a fence and a ticket, about 3 us.
  */
 #include "backend/cuda/sample.cuh"
 
@@ -81,8 +81,8 @@ __device__ static void note_maxima(const cuda_drawing &d, float max) {
     }
 }
 
-/* The k-th greatest of THREADS maxima of disjoint sets of logits, bit by bit: at least k logits reach it. -INFINITY if there
- * are fewer. */
+/* The k-th greatest of THREADS maxima of disjoint sets of logits, bit by bit: at least k logits reach it. -INFINITY if
+ * there are fewer. */
 __device__ static float kth_maximum(const cuda_drawing &d, uint32_t k) {
     uint32_t n = gridDim.x * (CUDA_DRAW_CHUNK / CUDA_DRAW_BLOCK), found = 0;
     float max = -INFINITY;
@@ -155,7 +155,10 @@ __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
     float kth = floors(r) ? kth_maximum(d, r.top_k) : -INFINITY;
     if (threadIdx.x == 0) {
         float max = logit_of(best);
-        int32_t failure = bad ? SAMPLE_NOT_FINITE : max == -INFINITY ? SAMPLE_BANNED : max == INFINITY ? SAMPLE_OVERFLOW : 0;
+        int32_t failure = bad ? SAMPLE_NOT_FINITE : 0;
+        if (!failure && isinf(max)) {
+            failure = max < 0 ? SAMPLE_BANNED : SAMPLE_OVERFLOW;
+        }
         if (failure || r.kind == CUDA_DRAW_GREEDY) {
             finish(d, r, failure ? failure : (int32_t)(uint32_t)best);
         } else {
@@ -251,7 +254,7 @@ __global__ void __launch_bounds__(THREADS) draw_logprobs(cuda_drawing d) {
         out->logit = row[token];
         out->n_top = r.n_top < d.n_vocab ? r.n_top : d.n_vocab;
     }
-    for (uint32_t n = 0; n < r.n_top && n < d.n_vocab; n++) { /* the thread that had the one before looks for its next */
+    for (uint32_t n = 0; n < r.n_top && n < d.n_vocab; n++) { /* the thread that had the last one looks for its next */
         if (best == next) {
             best = ~0ull;
             for (uint32_t id = threadIdx.x; id < d.n_vocab; id += THREADS) {

@@ -1,4 +1,5 @@
-/* What the kernels that draw tokens (sample.cu, select.cu) share: the definition's numbers, and parts of a block's work. */
+/* What the kernels that draw tokens (sample.cu, select.cu) share: the definition's numbers, and parts of a block's
+ * work. */
 #ifndef CUDA_SAMPLE_CUH
 #define CUDA_SAMPLE_CUH
 

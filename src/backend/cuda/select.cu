@@ -1,10 +1,11 @@
 /*
  * Which candidates top_k and top_p leave: all up to one, in the order greatest first.
  *
- * With top_k up to 1024, draw_scan has found a floor that at least k logits reach; what reaches it is listed by all blocks and sorted
- * by the last. Otherwise all blocks add up counts and weights in bins of z; the last block finds the bin in which the cut falls,
- * gathers its candidates and sorts them. Candidates beyond a list's length (thousands of ties, high temperatures) are halved by rank
- * until they fit: slow, and right. Limit: latency, as in sample.cu; reading a row by one block takes longest.
+ * With top_k up to 1024, draw_scan has found a floor that at least k logits reach; what reaches it is listed by all
+ * blocks and sorted by the last. Otherwise all blocks add up counts and weights in bins of z; the last block finds the
+ * bin in which the cut falls, gathers its candidates and sorts them. Candidates beyond a list's length (thousands of
+ * ties, high temperatures) are halved by rank until they fit: slow, and right. Limit: latency, as in sample.cu; reading
+ * a row by one block takes longest.
  */
 #include "backend/cuda/sample.cuh"
 
@@ -23,8 +24,8 @@ struct tally {
     u64 count, weight;
 };
 
-/* Candidates of a bin (CUDA_NONE: of all) with ranks in [lo, hi]: how many and what they weigh; the first LIST of them to
- * list, if it is not NULL. */
+/* Candidates of a bin (CUDA_NONE: of all) with ranks in [lo, hi]: how many and what they weigh; the first LIST of them
+ * to list, if it is not NULL. */
 __device__ static tally visit(const bounds &b, uint32_t bin, u64 lo, u64 hi, u64 *list, uint32_t *n_list) {
     enum { AHEAD = 4 };
     tally t = {0, 0};
@@ -80,9 +81,10 @@ __device__ static void sort_list(u64 *list, uint32_t n) {
     }
 }
 
-/* Among the candidates of a bin (CUDA_NONE: all) with ranks up to `limit`: the one with which the count (or, weighed, the weight) of those up to it reaches
- * `need`, which all of them together do; *before: what these weigh, it included. */
-__device__ static u64 resolve(const bounds &b, uint32_t bin, bool weighed, u64 need, u64 limit, u64 *list, u64 *before) {
+/* Among the candidates of a bin (CUDA_NONE: all) with ranks up to `limit`: the one with which the count (or, weighed,
+ * the weight) of those up to it reaches `need`, which all of them together do; *before: what these weigh, with it. */
+__device__ static u64 resolve(const bounds &b, uint32_t bin, bool weighed, u64 need, u64 limit, u64 *list,
+                              u64 *before) {
     __shared__ uint32_t n_list;
     __shared__ u64 found[2];
     u64 lo = 0, hi = limit;

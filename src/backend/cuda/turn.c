@@ -1,6 +1,6 @@
 /*
- * Turns: the words that describe a step to the device, and memory for what comes back. Words lie in pinned memory and travel on a
- * stream of their own, beside the step before.
+ * Turns: the words that describe a step to the device, and memory for what comes back. Words lie in pinned memory and
+ * travel on a stream of their own, beside the step before.
  */
 #include "backend/cuda/cuda.h"
 
