@@ -21,15 +21,47 @@ __device__ static float conv_input(const cuda_row &row, const cuda_conv &v, cons
                                         : v.state[row.slot * v.slot_stride + (size_t)column * v.d + c];
 }
 
-/* C * conv(B * x), oldest tap first. */
-__device__ static float conv_output(const cuda_row &row, const cuda_conv &v, const float *bcx, uint32_t t, uint32_t c) {
+__device__ __forceinline__ void load_8(const float *from, float to[8]) {
+    float4 a = *(const float4 *)from, b = *(const float4 *)(from + 4);
+    to[0] = a.x, to[1] = a.y, to[2] = a.z, to[3] = a.w;
+    to[4] = b.x, to[5] = b.y, to[6] = b.z, to[7] = b.w;
+}
+
+/* C * conv(B * x) of token t, channels c to c + 7, oldest tap first. */
+__device__ __forceinline__ void conv_outputs(const cuda_row &row, const cuda_conv &v, const float *bcx, uint32_t t,
+                                             uint32_t c, float u[8]) {
     int i = (int)(t - row.first_token), keep = (int)v.n_taps - 1;
     const float *taps = v.taps + (size_t)c * v.n_taps;
-    float sum = taps[0] * conv_input(row, v, bcx, i - keep, c);
-    for (int k = 1; k <= keep; k++) {
-        sum = fmaf(taps[k], conv_input(row, v, bcx, i - keep + k, c), sum);
+#pragma unroll 1
+    for (int k = 0; k <= keep; k++) {
+        float x[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        if (i - keep + k >= 0) {
+            const float *from = bcx + (size_t)(t - keep + k) * 3 * v.d + c;
+            float gate[8];
+            load_8(from, gate);
+            load_8(from + 2 * v.d, x);
+#pragma unroll
+            for (int j = 0; j < 8; j++) {
+                x[j] = gate[j] * x[j];
+            }
+        } else if (row.first_pos != 0) {
+            size_t column = (size_t)(i + k) * v.d + c;
+            load_8(row.resume_page != CUDA_NONE ? v.snapshots + row.resume_page * v.page_stride + column
+                                                : v.state + row.slot * v.slot_stride + column,
+                   x);
+        }
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            float tap = taps[j * v.n_taps + k];
+            u[j] = k ? fmaf(tap, x[j], u[j]) : tap * x[j];
+        }
     }
-    return bcx[(size_t)t * 3 * v.d + v.d + c] * sum;
+    float c8[8];
+    load_8(bcx + (size_t)t * 3 * v.d + v.d + c, c8);
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        u[j] = c8[j] * u[j];
+    }
 }
 
 /* What a row leaves: columns around its drafts, snapshots of full pages, the slot's state. The state is written last,
@@ -64,7 +96,7 @@ extern "C" cudaError_t cuda_conv_state(const cuda_step *step, const cuda_conv *c
 
 /* ---- Quantisation */
 
-enum { PLAIN, SILU, CONV, MOST_BLOCKS = 256 /* LIMIT_EMBD / 256 */, QUANTIZE_WARPS = 16 };
+enum { PLAIN, SILU, CONV, MOST_BLOCKS = 256 /* LIMIT_EMBD / 256 */ };
 
 struct quantize_args {
     cuda_vectors q;
@@ -73,9 +105,81 @@ struct quantize_args {
     cuda_acts out;
 };
 
-/* A block takes a group of eight vectors, a warp one vector's 256 values at a time. */
-template <int SOURCE> __global__ void __launch_bounds__(32 * QUANTIZE_WARPS) quantize(quantize_args a) {
-    __shared__ float squares[8][MOST_BLOCKS], top[8][MOST_BLOCKS];
+/* v = a + 2 b + 4 c in bytes a, b, c; |v| < 889. */
+__device__ __forceinline__ uint32_t three_bytes(int v) {
+    int c = min(max(v >> 2, -127), 127), rest = v - 4 * c;
+    int b = min(max(rest >> 1, -127), 127), a = rest - 2 * b;
+    return (uint32_t)(a & 255) | (uint32_t)(b & 255) << 8 | (uint32_t)(c & 255) << 16;
+}
+
+/* 256 values of a group's vector v, eight per lane, to their block. */
+__device__ __forceinline__ float put_256(const float u[8], uint8_t *block, uint32_t v, uint32_t lane) {
+    uint2 hi, lo;
+    int sum;
+    float top = quantize_256(u, &hi, &lo, &sum);
+    uint32_t *to = (uint32_t *)(block + (lane % 8 * 2 * 8 + v) * 16 + lane / 8 * 4);
+    to[0] = hi.x;
+    to[32] = hi.y;
+    to[512] = lo.x;
+    to[544] = lo.y;
+    if (lane % 4 == 0) { /* |sum| <= 32 * 32512 */
+        int far = __float2int_rn((float)sum * (1.0f / CUDA_SUM_UNIT));
+        uint32_t *sums = (uint32_t *)(block + CUDA_ACTS_SUMS) + lane / 4 % 2 * 32 + v * 4 + lane / 8;
+        sums[0] = three_bytes(sum - far * CUDA_SUM_UNIT);
+        sums[64] = three_bytes(far);
+    }
+    return top;
+}
+
+/* Where vector i of the step's comes from, or CUDA_NONE. */
+__device__ __forceinline__ uint32_t place_of(const cuda_vectors &q, uint32_t i) {
+    return i >= q.n ? CUDA_NONE : q.src ? q.src[i] : i;
+}
+
+/* Grid (groups of eight, blocks of 256 columns), a warp per vector. */
+template <int SOURCE> __global__ void __launch_bounds__(256) quantize(quantize_args a) {
+    wait_for_input();
+    let_next_start();
+    const cuda_vectors &q = a.q;
+    uint32_t n_cols = q.n_cols, lane = threadIdx.x % 32, v = threadIdx.x / 32, group = blockIdx.x, b = blockIdx.y;
+    if (q.n_used && group * 8 >= *q.n_used) {
+        return;
+    }
+    uint32_t at = b * 256 + lane * 8, vector = group * 8 + v, from = place_of(q, vector);
+    float u[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+    if (from != CUDA_NONE && at < n_cols) { /* widths are multiples of eight */
+        if (SOURCE == CONV) {
+            conv_outputs(a.step.rows[a.step.tokens[from].row], a.conv, q.x, from, at, u);
+        } else {
+            load_8(q.x + (size_t)from * q.stride + at, u);
+        }
+        if (SOURCE == SILU) {
+            float up[8];
+            load_8(q.up + (size_t)from * q.stride + at, up);
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                u[k] = u[k] * sigmoid(u[k]) * up[k];
+            }
+        }
+    }
+    if (a.out.blocks && n_cols % 256 == 0) {
+        uint8_t *block = a.out.blocks + ((size_t)group * (n_cols / 256) + b) * CUDA_ACTS_BLOCK;
+        float top = put_256(u, block, v, lane);
+        if (lane == 0) {
+            ((float *)(block + CUDA_ACTS_SCALE))[v] = top;
+        }
+    }
+    if (a.out.f && from != CUDA_NONE && at < n_cols) {
+#pragma unroll
+        for (int k = 0; k < 8; k++) {
+            a.out.f[(size_t)vector * n_cols + at + k] = u[k];
+        }
+    }
+}
+
+/* Under a norm. Grid (groups of eight), four warps per vector. */
+__global__ void __launch_bounds__(1024) quantize_norm(quantize_args a) {
+    __shared__ float squares[8][MOST_BLOCKS], top[8][MOST_BLOCKS], scale[8];
     wait_for_input();
     let_next_start();
     const cuda_vectors &q = a.q;
@@ -85,104 +189,62 @@ template <int SOURCE> __global__ void __launch_bounds__(32 * QUANTIZE_WARPS) qua
     }
     bool bytes = a.out.blocks && n_cols % 256 == 0;
     uint8_t *blocks = a.out.blocks + (size_t)group * n_blocks * CUDA_ACTS_BLOCK;
-    for (uint32_t i = threadIdx.x / 32; i < 8 * n_blocks; i += QUANTIZE_WARPS) {
-        uint32_t v = i / n_blocks, b = i % n_blocks, at = b * 256 + lane * 8, vector = group * 8 + v;
-        uint32_t from = vector >= q.n ? CUDA_NONE : q.src ? q.src[vector] : vector;
-        const float *x = q.x + (size_t)from * q.stride;
-        float u[8];
+    uint32_t v = threadIdx.x / 32 % 8, vector = group * 8 + v, from = place_of(q, vector);
+    for (uint32_t b = threadIdx.x / 256; b < n_blocks; b += 4) {
+        uint32_t at = b * 256 + lane * 8;
+        float u[8] = {0, 0, 0, 0, 0, 0, 0, 0}, gain[8] = {0, 0, 0, 0, 0, 0, 0, 0};
+        if (from != CUDA_NONE && at < n_cols) {
+            load_8(q.x + (size_t)from * q.stride + at, u);
+            load_8(q.gain + at, gain);
+        }
+        float s = squares_256(u);
 #pragma unroll
         for (int k = 0; k < 8; k++) {
-            u[k] = 0;
+            u[k] *= gain[k];
         }
-        if (from != CUDA_NONE && SOURCE == CONV) {
-            const cuda_row row = a.step.rows[a.step.tokens[from].row];
+        float t = bytes ? put_256(u, blocks + (size_t)b * CUDA_ACTS_BLOCK, v, lane) : 0.0f;
+        if (lane == 0) {
+            squares[v][b] = s;
+            top[v][b] = t;
+        }
+        if (a.out.f && from != CUDA_NONE && at < n_cols) {
 #pragma unroll
             for (int k = 0; k < 8; k++) {
-                u[k] = at + k < n_cols ? conv_output(row, a.conv, q.x, from, at + k) : 0.0f;
-            }
-        } else if (from != CUDA_NONE && at + 8 <= n_cols) { /* strides are multiples of four */
-            float4 x0 = *(const float4 *)(x + at), x1 = *(const float4 *)(x + at + 4);
-            u[0] = x0.x, u[1] = x0.y, u[2] = x0.z, u[3] = x0.w;
-            u[4] = x1.x, u[5] = x1.y, u[6] = x1.z, u[7] = x1.w;
-            if (SOURCE == SILU) {
-                const float *up = q.up + (size_t)from * q.stride + at;
-                float4 y0 = *(const float4 *)up, y1 = *(const float4 *)(up + 4);
-                float y[8] = {y0.x, y0.y, y0.z, y0.w, y1.x, y1.y, y1.z, y1.w};
-#pragma unroll
-                for (int k = 0; k < 8; k++) {
-                    u[k] = u[k] * sigmoid(u[k]) * y[k];
-                }
-            }
-        }
-        if (q.gain) {
-            float s = squares_256(u);
-            if (lane == 0) {
-                squares[v][b] = s;
-            }
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                u[k] = at + k < n_cols ? u[k] * q.gain[at + k] : 0.0f;
-            }
-        }
-        if (bytes) {
-            uint2 hi, lo;
-            int sum;
-            float t = quantize_256(u, &hi, &lo, &sum);
-            uint8_t *block = blocks + (size_t)b * CUDA_ACTS_BLOCK;
-            uint32_t *to = (uint32_t *)(block + (lane % 8 * 2 * 8 + v) * 16 + lane / 8 * 4);
-            to[0] = hi.x;
-            to[32] = hi.y;
-            to[512] = lo.x;
-            to[544] = lo.y;
-            if (lane % 4 == 0) {
-                ((int32_t *)(block + 4096))[v * 8 + lane / 4] = sum;
-            }
-            if (lane == 0) {
-                top[v][b] = t;
-            }
-        }
-        if (a.out.f && from != CUDA_NONE) {
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                if (at + k < n_cols) {
-                    a.out.f[(size_t)vector * n_cols + at + k] = u[k]; /* the norm's scale comes below */
-                }
+                a.out.f[(size_t)vector * n_cols + at + k] = u[k]; /* the norm's scale comes below */
             }
         }
     }
     __syncthreads();
-    float *scale = squares[0]; /* [8]; read from squares before */
-    float norm = 1.0f;
-    if (q.gain && threadIdx.x < 8) {
+    if (threadIdx.x < 8) {
         float sum = 0;
         for (uint32_t b = 0; b < n_blocks; b++) {
             sum += squares[threadIdx.x][b];
         }
-        norm = norm_scale(sum, n_cols, q.eps);
-    }
-    __syncthreads();
-    if (threadIdx.x < 8) {
-        scale[threadIdx.x] = norm;
+        scale[threadIdx.x] = norm_scale(sum, n_cols, q.eps);
     }
     __syncthreads();
     for (uint32_t i = threadIdx.x; bytes && i < 8 * n_blocks; i += blockDim.x) {
-        uint32_t v = i % 8, b = i / 8;
-        ((float *)(blocks + (size_t)b * CUDA_ACTS_BLOCK + 4096 + 256))[v] = q.gain ? top[v][b] * scale[v] : top[v][b];
+        uint32_t k = i % 8, b = i / 8;
+        ((float *)(blocks + (size_t)b * CUDA_ACTS_BLOCK + CUDA_ACTS_SCALE))[k] = top[k][b] * scale[k];
     }
-    for (uint32_t i = threadIdx.x; a.out.f && q.gain && i < 8 * n_cols; i += blockDim.x) {
-        uint32_t v = i / n_cols;
-        if (group * 8 + v < q.n) {
-            a.out.f[(size_t)group * 8 * n_cols + i] *= scale[v];
+    for (uint32_t i = threadIdx.x; a.out.f && i < 8 * n_cols; i += blockDim.x) {
+        uint32_t k = i / n_cols;
+        if (place_of(q, group * 8 + k) != CUDA_NONE) {
+            a.out.f[(size_t)group * 8 * n_cols + i] *= scale[k];
         }
     }
 }
 
 extern "C" cudaError_t cuda_quantize(const cuda_vectors *q, const cuda_acts *out, cudaStream_t stream) {
     quantize_args a = {*q, q->conv ? *q->conv : cuda_conv{}, q->step ? *q->step : cuda_step{}, *out};
+    uint32_t n_groups = (q->n + 7) / 8;
+    if (q->gain) {
+        return launch(quantize_norm, dim3(n_groups), 1024, 0, stream, a);
+    }
     return launch(q->conv ? quantize<CONV>
                   : q->up ? quantize<SILU>
                           : quantize<PLAIN>,
-                  dim3((q->n + 7) / 8), 32 * QUANTIZE_WARPS, 0, stream, a);
+                  dim3(n_groups, (q->n_cols + 255) / 256), 256, 0, stream, a);
 }
 
 /* ---- Routing */
@@ -293,28 +355,41 @@ __device__ static void put_tiles(const cuda_groups &g, uint32_t *count, uint32_t
     }
 }
 
-/* One block: each token's experts, then lists of each expert's tokens in token order, and tiles of them.
- * shared: starts [n_expert + 1], then per warp sums and scores [n_expert]. */
-__global__ void __launch_bounds__(1024) choose_and_group(cuda_route r, cuda_groups g, uint32_t n) {
-    extern __shared__ uint32_t count[];
+enum { CHOOSE_WARPS = 8, CHUNK = 4096 /* entries in shared memory at a time */ };
+
+/* A warp per token. shared: per warp sums and scores [n_expert]. */
+__global__ void __launch_bounds__(32 * CHOOSE_WARPS) choose(cuda_route r, cuda_groups g, uint32_t n) {
+    extern __shared__ float scratch[];
     wait_for_input();
     let_next_start();
-    uint32_t n_expert = r.n_expert, warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = blockDim.x / 32;
-    float *sums = (float *)(count + n_expert + 1) + (size_t)warp * 2 * n_expert, *score = sums + n_expert;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, t = blockIdx.x * CHOOSE_WARPS + warp;
+    float *sums = scratch + (size_t)warp * 2 * r.n_expert;
+    if (t >= n) {
+        return;
+    }
+    for (uint32_t e = lane; e < r.n_expert; e += 32) {
+        sums[e] = g.sums[(size_t)t * r.n_expert + e];
+    }
+    __syncwarp();
+    choose_experts(r, sums, sums + r.n_expert, g.scale[t], (int)lane, r.ids + (size_t)t * r.used,
+                   r.gains + (size_t)t * r.used);
+}
+
+/* Lists of each expert's tokens in token order, and tiles of them. One block; a warp places an expert's entries.
+ * shared: starts [n_expert + 1], then how far each list has come [n_expert]. */
+__global__ void __launch_bounds__(1024) group(cuda_groups g, const uint32_t *ids, uint32_t n_entries, uint32_t n_expert,
+                                              uint32_t used) {
+    extern __shared__ uint32_t count[];
+    __shared__ uint16_t chunk[CHUNK];
+    wait_for_input();
+    let_next_start();
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = blockDim.x / 32, *reached = count + n_expert + 1;
     for (uint32_t e = threadIdx.x; e <= n_expert; e += blockDim.x) {
         count[e] = 0;
     }
     __syncthreads();
-    for (uint32_t t = warp; t < n; t += n_warps) {
-        for (uint32_t e = lane; e < n_expert; e += 32) {
-            sums[e] = g.sums[(size_t)t * n_expert + e];
-        }
-        __syncwarp();
-        choose_experts(r, sums, score, g.scale[t], (int)lane, r.ids + (size_t)t * r.used, r.gains + (size_t)t * r.used);
-        for (uint32_t k = lane; k < r.used; k += 32) {
-            atomicAdd(&count[r.ids[(size_t)t * r.used + k] + 1], 1u);
-        }
-        __syncwarp();
+    for (uint32_t i = threadIdx.x; i < n_entries; i += blockDim.x) {
+        atomicAdd(&count[ids[i] + 1], 1u);
     }
     __syncthreads();
     if (warp == 0) {
@@ -323,44 +398,66 @@ __global__ void __launch_bounds__(1024) choose_and_group(cuda_route r, cuda_grou
     __syncthreads();
     for (uint32_t e = threadIdx.x; e <= n_expert; e += blockDim.x) {
         g.start[e] = count[e];
-    }
-    uint32_t n_entries = n * r.used;
-    for (uint32_t e = warp; e < n_expert; e += n_warps) {
-        uint32_t at = count[e];
-#pragma unroll 8
-        for (uint32_t i0 = 0; i0 < n_entries; i0 += 32) {
-            uint32_t i = i0 + lane;
-            bool mine = i < n_entries && r.ids[i] == e;
-            uint32_t all = __ballot_sync(FULL, mine);
-            if (mine) {
-                uint32_t entry = at + __popc(all & ((1u << lane) - 1));
-                g.entry_token[entry] = i / r.used;
-                g.entry_of[i] = entry;
-            }
-            at += __popc(all);
+        if (e < n_expert) {
+            reached[e] = count[e];
         }
-        if (at + lane < count[e + 1]) { /* at most seven */
-            g.entry_token[at + lane] = CUDA_NONE;
+    }
+    for (uint32_t c0 = 0; c0 < n_entries; c0 += CHUNK) {
+        uint32_t here = n_entries - c0 < CHUNK ? n_entries - c0 : CHUNK;
+        __syncthreads();
+        for (uint32_t i = threadIdx.x; i < (here + 31) / 32 * 32; i += blockDim.x) {
+            chunk[i] = i < here ? (uint16_t)ids[c0 + i] : (uint16_t)0xffff;
+        }
+        __syncthreads();
+        for (uint32_t e = warp; e < n_expert; e += n_warps) {
+            uint32_t at = reached[e];
+#pragma unroll 4
+            for (uint32_t i0 = 0; i0 < here; i0 += 32) {
+                bool mine = chunk[i0 + lane] == e;
+                uint32_t all = __ballot_sync(FULL, mine);
+                if (mine) {
+                    uint32_t entry = at + __popc(all & ((1u << lane) - 1)), i = c0 + i0 + lane;
+                    g.entry_token[entry] = i / used;
+                    g.entry_of[i] = entry;
+                }
+                at += __popc(all);
+            }
+            __syncwarp();
+            if (lane == 0) {
+                reached[e] = at;
+            }
+        }
+    }
+    __syncthreads();
+    for (uint32_t e = warp; e < n_expert; e += n_warps) {
+        uint32_t at = reached[e] + lane;
+        if (at < count[e + 1]) { /* at most seven */
+            g.entry_token[at] = CUDA_NONE;
         }
     }
 }
 
 extern "C" cudaError_t cuda_routing(const cuda_route *r, const float *h, uint32_t n, uint32_t d, const cuda_groups *g,
                                     cudaStream_t stream) {
-    size_t bytes = (size_t)ROUTE_TOKENS * d * sizeof(float), lists = (65 * (size_t)r->n_expert + 1) * sizeof(uint32_t);
+    size_t bytes = (size_t)ROUTE_TOKENS * d * sizeof(float), scratch = 2 * CHOOSE_WARPS * (size_t)r->n_expert * 4;
     cudaError_t status = cudaSuccess;
     if (bytes > 40 << 10) {
         status = cudaFuncSetAttribute(route, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
     }
-    if (status == cudaSuccess && lists > 48 << 10) {
-        status = cudaFuncSetAttribute(choose_and_group, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)lists);
+    if (status == cudaSuccess && scratch > 48 << 10) {
+        status = cudaFuncSetAttribute(choose, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)scratch);
     }
     if (status == cudaSuccess) {
         dim3 grid((n + ROUTE_TOKENS - 1) / ROUTE_TOKENS, (r->n_expert + ROUTE_WARPS - 1) / ROUTE_WARPS);
         status = launch(route, grid, 32 * ROUTE_WARPS, bytes, stream, *r, h, n, d, *g);
     }
     if (status == cudaSuccess) {
-        status = launch(choose_and_group, dim3(1), 1024, lists, stream, *r, *g, n);
+        status = launch(choose, dim3((n + CHOOSE_WARPS - 1) / CHOOSE_WARPS), 32 * CHOOSE_WARPS, scratch, stream, *r, *g,
+                        n);
+    }
+    if (status == cudaSuccess) {
+        status = launch(group, dim3(1), 1024, (2 * (size_t)r->n_expert + 1) * sizeof(uint32_t), stream, *g, r->ids,
+                        n * r->used, r->n_expert, r->used);
     }
     return status;
 }

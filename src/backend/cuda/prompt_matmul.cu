@@ -1,36 +1,32 @@
 /*
  * Matrix products for several vectors: int8 tensor cores, tiles of 8, 16 or 32 vectors, for which the weights' bytes are
  * what counts. A warp takes 16 rows; weights go from memory straight to registers, two super-blocks ahead, and activations
- * come from L1, so that warps need no barrier. A matrix of few rows has a warp per quarter of its columns instead, and
- * terms are added in order through shared memory. Limit: the bytes up to 16 vectors, mma (64 per super-block, 16 rows and
- * 16 vectors) above. Weights that are no K-quants: a warp per row, 32 lanes of fused multiply-adds.
+ * through shared memory. A matrix of few rows has a warp per quarter of its columns instead, and terms are added in order
+ * through shared memory. Limit: the bytes up to 16 vectors, mma (64 per super-block, 16 rows and 16 vectors) above. Weights that are no K-quants: a warp per row, 32 lanes of fused multiply-adds.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/weights.cuh"
 
 enum { ROWS = 16, WARPS = 4, ROUND = 2 * WARPS /* super-blocks between barriers where columns are split */ };
 
-__device__ __forceinline__ void mma_u8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+/* Operands b of a step's two words, hi and lo: four core matrices. acts: the group's block in shared memory. */
+__device__ __forceinline__ void load_operands(const uint8_t *acts, int word, uint32_t lane, uint32_t x[4]) {
+    const uint8_t *row = acts + lane / 16 * 2048 + (word + lane / 8 % 2) * 128 + lane % 8 * 16;
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3])
+                 : "r"((uint32_t)__cvta_generic_to_shared(row))
+                 : "memory");
 }
 
-__device__ __forceinline__ void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/* The terms of 16 rows and NT groups of vectors in one super-block. */
+/* The terms of 16 rows and NT groups of vectors in one super-block. acts: the groups' blocks in shared memory. */
 template <int TYPE, int NT>
-__device__ __forceinline__ void super_block(const lane_rows &w, const uint8_t *acts, size_t group_bytes,
-                                            uint32_t n_groups, uint32_t lane, float term[NT][4]) {
+__device__ __forceinline__ void super_block(const lane_rows &w, const uint8_t *acts, uint32_t n_groups, uint32_t lane,
+                                            float term[NT][4]) {
     int hh[NT][4] = {}, hl[NT][4] = {}, lh[NT][4] = {}, ll[NT][4] = {}; /* [weight's plane][activation's] */
     lane_scales k = scales_of<TYPE>(w, lane % 4);
 #pragma unroll
     for (int step = 0; step < 8; step++) {
-        int s = step / 2, g = step % 2, word = g * 8 + 2 * s;
+        int s = step / 2, g = step % 2;
         uint32_t low[4], high[4];
         operand<TYPE, 3>(w, k, s, g, low, high);
 #pragma unroll
@@ -38,21 +34,20 @@ __device__ __forceinline__ void super_block(const lane_rows &w, const uint8_t *a
             if (NT > 1 && nt >= (int)n_groups) {
                 break;
             }
-            const uint8_t *x = acts + nt * group_bytes + word * 128 + lane * 4;
-            uint32_t x0 = *(const uint32_t *)x, x1 = *(const uint32_t *)(x + 128);
-            uint32_t y0 = *(const uint32_t *)(x + 2048), y1 = *(const uint32_t *)(x + 2048 + 128);
+            uint32_t x[4];
+            load_operands(acts + nt * CUDA_ACTS_BLOCK, g * 8 + 2 * s, lane, x);
             if (TYPE == CUDA_Q6_K) {
-                mma_s8(hh[nt], high, x0, x1);
-                mma_s8(hl[nt], high, y0, y1);
+                mma_s8(hh[nt], high, x[0], x[1]);
+                mma_s8(hl[nt], high, x[2], x[3]);
             } else {
-                mma_u8(hh[nt], high, x0, x1);
-                mma_u8(hl[nt], high, y0, y1);
+                mma_u8(hh[nt], high, x[0], x[1]);
+                mma_u8(hl[nt], high, x[2], x[3]);
             }
-            mma_u8(lh[nt], low, x0, x1);
-            mma_u8(ll[nt], low, y0, y1);
+            mma_u8(lh[nt], low, x[0], x[1]);
+            mma_u8(ll[nt], low, x[2], x[3]);
         }
     }
-    lane_block b = block_of<TYPE>(w);
+    lane_block b = block_of<TYPE>(w, lane % 4);
 #pragma unroll
     for (int nt = 0; nt < NT; nt++) {
         if (NT > 1 && nt >= (int)n_groups) {
@@ -64,7 +59,7 @@ __device__ __forceinline__ void super_block(const lane_rows &w, const uint8_t *a
             hi[i] = join_planes<TYPE>(hh[nt][i], lh[nt][i]);
             lo[i] = join_planes<TYPE>(hl[nt][i], ll[nt][i]);
         }
-        terms_of<TYPE>(b, hi, lo, acts + nt * group_bytes + 4096, lane % 4, term[nt]);
+        terms_of<TYPE>(b, hi, lo, acts + nt * CUDA_ACTS_BLOCK, lane, term[nt]);
     }
 }
 
@@ -76,10 +71,30 @@ __device__ __forceinline__ void put(const cuda_product &p, const tile_of &tile, 
     }
 }
 
-/* SPLIT: the block's warps share 16 rows and take super-blocks in turn; otherwise each has 16 rows of its own. */
+/* Stages of activations: of the block; where columns are split, one of each warp. */
+template <int NT, bool SPLIT> __host__ __device__ constexpr int stages() {
+    return SPLIT ? WARPS : NT > 2 ? 3 : 4;
+}
+
+template <int NT, bool SPLIT> __host__ __device__ constexpr int shared_bytes() {
+    return stages<NT, SPLIT>() * NT * (int)CUDA_ACTS_BLOCK + (SPLIT ? ROUND * NT * 8 * ROWS * 4 : 0);
+}
+
+/* The groups' blocks of one super-block to a stage, by threads `id` of `of`. */
+__device__ __forceinline__ void copy_stage(uint8_t *to, const uint8_t *from, size_t group_bytes, uint32_t n_groups,
+                                           uint32_t id, uint32_t of) {
+    for (uint32_t i = id; i < n_groups * (CUDA_ACTS_BLOCK / 16); i += of) {
+        uint32_t group = i / (CUDA_ACTS_BLOCK / 16), at = i % (CUDA_ACTS_BLOCK / 16);
+        copy_async_16(to + i * 16, from + group * group_bytes + at * 16);
+    }
+}
+
+/* SPLIT: the block's warps share 16 rows and take super-blocks in turn; otherwise each has 16 rows of its own. Code is
+ * kept short, since most of these kernels run once for milliseconds of others and find it in L2 at best. */
 template <int TYPE, int NT, bool SPLIT>
 __global__ void __launch_bounds__(32 * WARPS, NT > 1 ? 3 : 4) narrow_product(cuda_product p) {
-    __shared__ float terms[SPLIT ? ROUND : 1][SPLIT ? NT * 8 : 1][ROWS];
+    extern __shared__ __align__(16) uint8_t shared[];
+    constexpr uint32_t STAGES = stages<NT, SPLIT>(), STAGE = NT * CUDA_ACTS_BLOCK;
     uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     if (p.tiles) {
         wait_for_input();
@@ -99,50 +114,89 @@ __global__ void __launch_bounds__(32 * WARPS, NT > 1 ? 3 : 4) narrow_product(cud
     size_t group_bytes = (size_t)n_super * CUDA_ACTS_BLOCK;
     const uint8_t *acts = p.x.blocks + tile.first / 8 * group_bytes;
     uint32_t n_groups = (tile.n + 7) / 8, first = SPLIT ? warp : 0;
-    lane_rows w[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        if (first + i * step < n_super) {
-            load_rows<TYPE>(tile.m, row, first + i * step, t, &w[i]);
-        }
+    lane_rows w = {}, next = {};
+    if (first < n_super) {
+        load_rows<TYPE>(tile.m, row, first, t, &w);
+    }
+    if (first + step < n_super) {
+        load_rows<TYPE>(tile.m, row, first + step, t, &next);
     }
     if (!p.tiles) { /* weights never change */
         wait_for_input();
         let_next_start();
     }
-    float acc[NT][4] = {};
-    for (uint32_t begin = 0; begin < n_super; begin += 2 * step) {
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            uint32_t b = begin + first + i * step;
+    if (SPLIT) {
+        if (first < n_super) {
+            copy_stage(shared + warp * STAGE, acts + (size_t)first * CUDA_ACTS_BLOCK, group_bytes, n_groups, lane, 32);
+        }
+        copy_async_commit();
+    } else {
+        for (uint32_t b = 0; b + 1 < STAGES; b++) {
             if (b < n_super) {
-                float term[NT][4] = {};
-                super_block<TYPE, NT>(w[i], acts + (size_t)b * CUDA_ACTS_BLOCK, group_bytes, n_groups, lane, term);
-                if (b + 2 * step < n_super) {
-                    load_rows<TYPE>(tile.m, row, b + 2 * step, t, &w[i]);
-                }
+                copy_stage(shared + b * STAGE, acts + (size_t)b * CUDA_ACTS_BLOCK, group_bytes, n_groups, threadIdx.x,
+                           32 * WARPS);
+            }
+            copy_async_commit();
+        }
+    }
+    float acc[NT][4] = {};
+    float *terms = (float *)(shared + STAGES * STAGE); /* [ROUND][NT * 8][ROWS] */
+    uint32_t slot = SPLIT ? warp : 0;
+#pragma unroll 1
+    for (uint32_t b = first; SPLIT ? b - first < n_super : b < n_super; b += step) {
+        if (SPLIT) {
+            copy_async_wait<0>();
+            __syncwarp();
+        } else {
+            copy_async_wait<STAGES - 2>();
+            __syncthreads();
+            uint32_t ahead = b + STAGES - 1, to = slot ? slot - 1 : STAGES - 1; /* where b - 1 was */
+            if (ahead < n_super) {
+                copy_stage(shared + to * STAGE, acts + (size_t)ahead * CUDA_ACTS_BLOCK, group_bytes, n_groups,
+                           threadIdx.x, 32 * WARPS);
+            }
+            copy_async_commit();
+        }
+        if (!SPLIT || b < n_super) {
+            float term[NT][4] = {};
+            super_block<TYPE, NT>(w, shared + slot * STAGE, n_groups, lane, term);
+            w = next;
+            if (b + 2 * step < n_super) {
+                load_rows<TYPE>(tile.m, row, b + 2 * step, t, &next);
+            }
 #pragma unroll
-                for (int nt = 0; nt < NT; nt++) {
+            for (int nt = 0; nt < NT; nt++) {
 #pragma unroll
-                    for (int k = 0; k < 4; k++) {
-                        if (SPLIT) {
-                            terms[b - begin][nt * 8 + 2 * t + k % 2][g + k / 2 * 8] = term[nt][k];
-                        } else {
-                            acc[nt][k] += term[nt][k];
-                        }
+                for (int k = 0; k < 4; k++) {
+                    if (SPLIT) {
+                        terms[(b % ROUND * NT * 8 + nt * 8 + 2 * t + k % 2) * ROWS + g + k / 2 * 8] = term[nt][k];
+                    } else {
+                        acc[nt][k] += term[nt][k];
                     }
                 }
             }
         }
-        if (SPLIT) { /* thread i adds for row i % 16 and vectors i / 16, 8 more, ... */
-            __syncthreads();
-            for (uint32_t b = 0; b < ROUND && begin + b < n_super; b++) {
-#pragma unroll
-                for (int k = 0; k < NT; k++) {
-                    acc[k][0] += terms[b][k * 8 + threadIdx.x / ROWS][threadIdx.x % ROWS];
-                }
+        if (!SPLIT) {
+            slot = slot + 1 == STAGES ? 0 : slot + 1;
+        } else {
+            __syncwarp();
+            if (b + step < n_super) {
+                copy_stage(shared + warp * STAGE, acts + (size_t)(b + step) * CUDA_ACTS_BLOCK, group_bytes, n_groups,
+                           lane, 32);
             }
-            __syncthreads();
+            copy_async_commit();
+            uint32_t begin = (b - first) / ROUND * ROUND;
+            if (b - first == begin + step || b - first + step >= n_super) { /* a round has ended */
+                /* thread i adds for row i % 16 and vectors i / 16, 8 more, ... */
+                __syncthreads();
+                for (uint32_t i = 0; i < ROUND && begin + i < n_super; i++) {
+#pragma unroll
+                    for (int k = 0; k < NT; k++) {
+                        acc[k][0] += terms[(i * NT * 8 + k * 8 + threadIdx.x / ROWS) * ROWS + threadIdx.x % ROWS];
+                    }
+                }
+                __syncthreads();
+            }
         }
     }
 #pragma unroll
@@ -227,12 +281,22 @@ __global__ void float_product(cuda_product p) {
     }
 }
 
+template <int TYPE, int NT, bool SPLIT>
+static cudaError_t narrow(const cuda_product *p, dim3 grid, cudaStream_t stream) {
+    constexpr int bytes = shared_bytes<NT, SPLIT>();
+    static const cudaError_t status = cudaFuncSetAttribute(
+        narrow_product<TYPE, NT, SPLIT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    return status == cudaSuccess
+               ? launch(narrow_product<TYPE, NT, SPLIT>, grid, 32 * WARPS, bytes, stream, *p)
+               : status;
+}
+
 template <int TYPE, int NT> static cudaError_t narrow(const cuda_product *p, cudaStream_t stream) {
     uint32_t n_tiles = vector_tiles(p), n = row_blocks(p, ROWS * WARPS);
     if ((uint64_t)n * n_tiles < 256) { /* too few blocks to keep the memory busy */
-        return launch(narrow_product<TYPE, NT, true>, dim3(row_blocks(p, ROWS), n_tiles), 32 * WARPS, 0, stream, *p);
+        return narrow<TYPE, NT, true>(p, dim3(row_blocks(p, ROWS), n_tiles), stream);
     }
-    return launch(narrow_product<TYPE, NT, false>, dim3(n, n_tiles), 32 * WARPS, 0, stream, *p);
+    return narrow<TYPE, NT, false>(p, dim3(n, n_tiles), stream);
 }
 
 template <int TYPE> static cudaError_t narrow_tile(const cuda_product *p, cudaStream_t stream) {

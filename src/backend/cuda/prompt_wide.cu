@@ -3,7 +3,8 @@
  * warps, each with 64 rows; bulk copies bring the tile's activations, one super-block of 256 columns at a time, as they
  * lie in memory. Weights go from memory to registers and from there, as bytes, into the products: first the high
  * bytes of scale times weight for both parts of the activation, then, after a shift, the low ones into the same sums.
- * While one group takes its float step, the other's products run. Limit: 4 byte products per weight and vector.
+ * The groups take turns: while one takes its float step and unpacks, the other's products run. Limit: 4 byte products per
+ * weight and vector.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/weights.cuh"
@@ -38,12 +39,12 @@ __device__ __forceinline__ void bring(const cuda_product &p, const tile_of &tile
     }
 }
 
-/* Rows [own, own + 64) of the block by four warps, N vectors. */
+/* Rows [64 group, 64 group + 64) of the block by four warps, N vectors. */
 template <int TYPE, int N>
-__device__ __forceinline__ void consume(const cuda_product &p, const tile_of &tile, uint32_t own, uint8_t *stages,
+__device__ __forceinline__ void consume(const cuda_product &p, const tile_of &tile, uint32_t group, uint8_t *stages,
                                         uint64_t *full, uint64_t *empty) {
     uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-    uint32_t n_super = tile.m.n_cols / 256, out_row = own + threadIdx.x % 128 / 32 * 16 + g;
+    uint32_t n_super = tile.m.n_cols / 256, out_row = threadIdx.x / 32 * 16 + g;
     size_t row[2];
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -54,6 +55,9 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
     lane_rows w;
     load_rows<TYPE>(tile.m, row, 0, t, &w);
     uint32_t stage = 0, parity = 0;
+    if (group == 1) {
+        turn_give(0);
+    }
 #pragma unroll 1
     for (uint32_t b = 0; b < n_super; b++) {
         if (threadIdx.x == 0 && b + AHEAD < n_super) {
@@ -61,25 +65,29 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
         }
         __syncwarp();
         const uint8_t *acts = stages + stage * STAGE;
-        uint32_t a[8][4], unused[4];
-        int high[N / 2], low[N / 2]; /* sums with the parts of the activation */
+        uint32_t first[8][4], second[8][4]; /* high and low bytes */
+        int high[N / 2], low[N / 2];        /* sums with the parts of the activation */
+        lane_block block = block_of<TYPE>(w, t);
         lane_scales k = scales_of<TYPE>(w, t);
-        lane_block block = block_of<TYPE>(w);
 #pragma unroll
         for (int s = 0; s < 8; s++) {
-            operand<TYPE, 2>(w, k, s % 4, s / 4, unused, a[s]);
+            operand<TYPE, 3>(w, k, s % 4, s / 4, second[s], first[s]);
+        }
+        if (b + 1 < n_super) {
+            load_rows<TYPE>(tile.m, row, b + 1, t, &w);
         }
         barrier_wait(&full[stage], parity);
         uint64_t at = operand_at(acts, 128, CUDA_ACTS_BLOCK);
+        turn_wait(group);
         wgmma_begin();
 #pragma unroll
         for (int s = 0; s < 8; s++) { /* 256 bytes a step, in units of 16; the low part 2048 behind */
             if (TYPE == CUDA_Q6_K) {
-                wgmma_s8(high, a[s], at + s * 16, s > 0);
-                wgmma_s8(low, a[s], at + s * 16 + 128, s > 0);
+                wgmma_s8(high, first[s], at + s * 16, s > 0);
+                wgmma_s8(low, first[s], at + s * 16 + 128, s > 0);
             } else {
-                wgmma_u8(high, a[s], at + s * 16, s > 0);
-                wgmma_u8(low, a[s], at + s * 16 + 128, s > 0);
+                wgmma_u8(high, first[s], at + s * 16, s > 0);
+                wgmma_u8(low, first[s], at + s * 16 + 128, s > 0);
             }
         }
         wgmma_commit();
@@ -89,20 +97,16 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
             high[i] *= TYPE == CUDA_Q6_K ? 256 : 8;
             low[i] *= TYPE == CUDA_Q6_K ? 256 : 8;
         }
-#pragma unroll
-        for (int s = 0; s < 8; s++) {
-            operand<TYPE, 1>(w, k, s % 4, s / 4, a[s], unused);
-        }
-        if (b + 1 < n_super) {
-            load_rows<TYPE>(tile.m, row, b + 1, t, &w);
-        }
         wgmma_begin();
 #pragma unroll
         for (int s = 0; s < 8; s++) {
-            wgmma_u8(high, a[s], at + s * 16, 1);
-            wgmma_u8(low, a[s], at + s * 16 + 128, 1);
+            wgmma_u8(high, second[s], at + s * 16, 1);
+            wgmma_u8(low, second[s], at + s * 16 + 128, 1);
         }
         wgmma_commit();
+        if (group == 0 || b + 1 < n_super) { /* nobody waits for the last */
+            turn_give(1 - group);
+        }
         wgmma_wait(high, low);
 #pragma unroll
         for (int nt = 0; nt < N / 8; nt++) {
@@ -113,7 +117,7 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
                 hi[i] = TYPE == CUDA_Q6_K ? high[nt * 4 + i] * 4 : high[nt * 4 + i];
                 lo[i] = TYPE == CUDA_Q6_K ? low[nt * 4 + i] * 4 : low[nt * 4 + i];
             }
-            terms_of<TYPE>(block, hi, lo, acts + nt * CUDA_ACTS_BLOCK + 4096, t, term);
+            terms_of<TYPE>(block, hi, lo, acts + nt * CUDA_ACTS_BLOCK, lane, term);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 acc[nt][i] += term[i];
@@ -165,9 +169,9 @@ template <int TYPE> __global__ void __launch_bounds__(THREADS, 1) wide_product(c
     __syncwarp();
     uint32_t warp = threadIdx.x / 32;
     if (tile.n <= 64) {
-        consume<TYPE, 64>(p, tile, warp / 4 * 64, shared, full, empty);
+        consume<TYPE, 64>(p, tile, warp / 4, shared, full, empty);
     } else {
-        consume<TYPE, 80>(p, tile, warp / 4 * 64, shared, full, empty);
+        consume<TYPE, 80>(p, tile, warp / 4, shared, full, empty);
     }
 #endif
 }

@@ -120,52 +120,54 @@ __device__ __forceinline__ void operand(const lane_rows &w, const lane_scales &k
     }
 }
 
+__device__ __forceinline__ void mma_u8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+__device__ __forceinline__ void mma_s8(int c[4], const uint32_t a[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 /* What of a super-block its float step needs. */
 struct lane_block {
-    uint32_t d[2];    /* [row] d, dmin */
-    uint32_t m[2][4]; /* [row][piece] minima of two groups, six bits each */
+    uint32_t d[2]; /* [row] d, dmin */
+    uint32_t m[4]; /* minima m of a lane's two groups as an operand: bytes m, 2 m, 4 m, 0 */
 };
 
-template <int TYPE> __device__ __forceinline__ lane_block block_of(const lane_rows &w) {
+template <int TYPE> __device__ __forceinline__ lane_block block_of(const lane_rows &w, uint32_t t) {
     lane_block b = {};
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         b.d[r] = TYPE == CUDA_Q6_K ? w.d[r] : w.c[r].x;
         if (TYPE != CUDA_Q6_K) {
-#pragma unroll
-            for (int q = 0; q < 4; q++) {
-                b.m[r][q] = piece_scales(w.c[r], q) >> 12;
-            }
+            uint32_t s = piece_scales(w.c[r], t) >> 12;
+            b.m[r] = (s & 63) * 0x040201u;
+            b.m[2 + r] = (s >> 6) * 0x040201u;
         }
     }
     return b;
 }
 
 /* The terms of one super-block and a group of eight vectors: rows `lane / 4` and 8 more, vectors 2t and 2t + 1, as the
- * accumulators of an mma lie. high, low: the sums with parts of the activation. tail: behind the group's block's integers. */
+ * accumulators of an mma lie. high, low: the sums with parts of the activation. acts: the group's block. */
 template <int TYPE>
-__device__ __forceinline__ void terms_of(const lane_block &b, const int high[4], const int low[4], const uint8_t *tail,
-                                         uint32_t t, float term[4]) {
-    int mins[4] = {0, 0, 0, 0};
+__device__ __forceinline__ void terms_of(const lane_block &b, const int high[4], const int low[4], const uint8_t *acts,
+                                         uint32_t lane, float term[4]) {
+    int near[4] = {0, 0, 0, 0}, far[4] = {0, 0, 0, 0};
     if (TYPE != CUDA_Q6_K) {
-#pragma unroll
-        for (int v = 0; v < 2; v++) {
-            const int4 *sums = (const int4 *)(tail + (2 * t + v) * 32);
-            int4 x = sums[0], y = sums[1];
-            int s[8] = {x.x, x.y, x.z, x.w, y.x, y.y, y.z, y.w};
-#pragma unroll
-            for (int r = 0; r < 2; r++) {
-#pragma unroll
-                for (int q = 0; q < 4; q++) {
-                    mins[r * 2 + v] += (int)(b.m[r][q] & 63) * s[2 * q] + (int)(b.m[r][q] >> 6) * s[2 * q + 1];
-                }
-            }
-        }
+        const uint32_t *sums = (const uint32_t *)(acts + CUDA_ACTS_SUMS) + lane;
+        mma_u8(near, b.m, sums[0], sums[32]);
+        mma_u8(far, b.m, sums[64], sums[96]);
     }
-    float2 scale = *(const float2 *)(tail + 256 + 8 * t);
+    float2 scale = *(const float2 *)(acts + CUDA_ACTS_SCALE + lane % 4 * 8);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        term[i] = block_term(TYPE, high[i], low[i], mins[i], b.d[i / 2], i % 2 ? scale.y : scale.x);
+        term[i] = block_term(TYPE, high[i], low[i], near[i] + CUDA_SUM_UNIT * far[i], b.d[i / 2],
+                             i % 2 ? scale.y : scale.x);
     }
 }
 

@@ -120,6 +120,15 @@ __device__ __forceinline__ void barrier_wait(uint64_t *b, uint32_t parity) {
     }
 }
 
+/* Two groups of four warps take turns: one waits until the other has passed its turn on. */
+__device__ __forceinline__ void turn_wait(uint32_t group) {
+    asm volatile("bar.sync %0, 256;" ::"r"(group + 1) : "memory");
+}
+
+__device__ __forceinline__ void turn_give(uint32_t group) {
+    asm volatile("bar.arrive %0, 256;" ::"r"(group + 1) : "memory");
+}
+
 /* Makes initialised barriers visible to copies. */
 __device__ __forceinline__ void barrier_publish() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
