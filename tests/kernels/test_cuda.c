@@ -167,7 +167,7 @@ static void free_acts(struct cuda_acts *a) {
 }
 
 /* Products of many tokens against sums in double: a 16-bit activation is off by at most 1/65024 of its block's largest,
- * so the sum by far less than 1e-4 of the sum of |w * x|. Every tile gives the same bits. Two matrices: outputs side by side. */
+ * so the sum by far less than 1e-4 of the sum of |w * x|. Every tile gives the same bits. Two matrices side by side. */
 static void test_products(void **state) {
     (void)state;
     enum { TOKENS = 70, GUARD = 3 };

@@ -74,11 +74,11 @@ struct cuda_step {                   /* device pointers */
     uint32_t n, n_rows, n_outputs;
 };
 
-/* Vectors as prompt products read them, in groups of eight. Per group and 256 columns one block of CUDA_ACTS_BLOCK bytes:
- * integers a = 256 * hi + lo (x = a * scale), hi and then lo as [16 words][8 vectors][4 pieces] of 4 bytes, which is both
- * an operand of mma and a tile of core matrices of wgmma; the eight sums of 32 integers as near + CUDA_SUM_UNIT * far, near
- * and then far as [2 groups][8 vectors][4 pieces] of bytes a, b, c, 0 = a + 2 b + 4 c; then scale [8].
- * Word i of a piece of 64 columns holds columns 4i..4i+3. f: x in F32 [n][n_cols], for other weights, or NULL. */
+/* Vectors as prompt products read them, in groups of eight. Per group and 256 columns one block of CUDA_ACTS_BLOCK
+ * bytes: integers a = 256 * hi + lo (x = a * scale), hi and then lo as [16 words][8 vectors][4 pieces] of 4 bytes, which
+ * is both an operand of mma and a tile of core matrices of wgmma; the eight sums of 32 integers, near + CUDA_SUM_UNIT *
+ * far, near and then far as [2 groups][8 vectors][4 pieces] of bytes a, b, c, 0 = a + 2 b + 4 c; then scale [8]. Word i
+ * of a piece of 64 columns holds columns 4i..4i+3. f: x in F32 [n][n_cols], for other weights, or NULL. */
 #define CUDA_ACTS_SUMS  4096u
 #define CUDA_ACTS_SCALE 4608u
 #define CUDA_ACTS_BLOCK 4640u

@@ -100,7 +100,7 @@ static sluice_status quantize(struct cuda *c, const float *x, const float *gain,
     return SLUICE_OK;
 }
 
-/* The outputs of up to three matrices side by side in y; those of one type in one launch. groups: NULL, or c->groups. */
+/* The outputs of up to three matrices side by side in y; those of one type at once. groups: NULL, or c->groups. */
 static sluice_status products(struct cuda *c, const struct cuda_mat *const *w, uint32_t n_mats,
                               const struct cuda_groups *groups, uint32_t n, float *y, bool add, sluice_error *err) {
     size_t stride = 0;

@@ -1,9 +1,5 @@
-/*
- * What stands between the matrix products of a layer, for any number of tokens: norms with quantisation, the short
- * convolution and its state, routing and grouping of tokens by expert, weighted sums. Bound by the L2 cache and launches.
- */
+/* What is no part of one layer's arithmetic: angles of positions, draft columns that come back, experts counted. */
 #include "backend/cuda/common.cuh"
-#include "backend/cuda/route.cuh"
 
 __global__ void angles(cuda_step step, const double *rates, uint32_t dim, float *cos_sin) {
     uint32_t half = dim / 2;

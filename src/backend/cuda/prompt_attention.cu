@@ -1,9 +1,9 @@
 /*
  * Attention of many tokens at once, heads of 64. A block takes 64 queries (the query heads of one KV head for several
  * tokens) against one split of four pages: scores of all four to shared memory, their maxima and exponentials, then the
- * values page by page. Every sum is that of attention.cu: dimensions in order, a page's 64 exponentials as a tree, positions
- * in order, pages in order; only who computes it differs. Limit: 128 multiply-adds per query and position at the F32 rate;
- * a thread's tile of 8 by 4 takes 12 reads of shared memory for 128 of them.
+ * values page by page. Every sum is that of attention.cu: dimensions in order, a page's 64 exponentials as a tree,
+ * positions in order, pages in order; only who computes it differs. Limit: 128 multiply-adds per query and position at
+ * the F32 rate; a thread's tile of 8 by 4 takes 12 reads of shared memory for 128 of them.
  */
 #include "backend/cuda/common.cuh"
 #include "backend/cuda/launch.cuh"
@@ -154,7 +154,8 @@ __device__ __forceinline__ void page_values(const attend_shared &s, uint32_t pag
     }
 }
 
-/* Grid (splits, KV heads, tiles of QUERIES / group tokens). A tile may hold tokens of several rows: one after another. */
+/* Grid (splits, KV heads, tiles of QUERIES / group tokens). A tile may hold tokens of several rows: one after another.
+ * */
 __global__ void __launch_bounds__(THREADS, 2) attend_many(cuda_step step, cuda_attn a, uint32_t first, uint32_t n) {
     extern __shared__ __align__(16) uint8_t raw[];
     attend_shared &s = *(attend_shared *)raw;

@@ -1,6 +1,7 @@
 /*
- * What stands between the matrix products of a prompt: norms, gates and convolutions with quantisation into groups of eight
- * vectors, routing and the grouping of tokens by expert, weighted sums. Bound by the L2 cache and the number of launches.
+ * What stands between the matrix products of a prompt: norms, gates and convolutions with quantisation into groups of
+ * eight vectors, routing and the grouping of tokens by expert, weighted sums. Bound by the L2 cache and the number of
+ * launches.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/route.cuh"
@@ -321,8 +322,8 @@ __global__ void __launch_bounds__(32 * ROUTE_WARPS)
     }
 }
 
-/* By one warp: where each expert's entries start, in place of how many there are (count[e + 1] of e), and their tiles, of
- * about the same size each, at most g.tile. */
+/* By one warp: where each expert's entries start, in place of how many there are (count[e + 1] of e), and their tiles,
+ * of about the same size each, at most g.tile. */
 __device__ static void put_tiles(const cuda_groups &g, uint32_t *count, uint32_t n_expert, uint32_t lane) {
     uint32_t start = 0, tile = 0; /* of the chunk of 32 experts */
     for (uint32_t e0 = 0; e0 < n_expert; e0 += 32) {
@@ -377,13 +378,14 @@ __global__ void __launch_bounds__(32 * CHOOSE_WARPS) choose(cuda_route r, cuda_g
 
 /* Lists of each expert's tokens in token order, and tiles of them. One block; a warp places an expert's entries.
  * shared: starts [n_expert + 1], then how far each list has come [n_expert]. */
-__global__ void __launch_bounds__(1024) group(cuda_groups g, const uint32_t *ids, uint32_t n_entries, uint32_t n_expert,
-                                              uint32_t used) {
+__global__ void __launch_bounds__(1024)
+    group(cuda_groups g, const uint32_t *ids, uint32_t n_entries, uint32_t n_expert, uint32_t used) {
     extern __shared__ uint32_t count[];
     __shared__ uint16_t chunk[CHUNK];
     wait_for_input();
     let_next_start();
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = blockDim.x / 32, *reached = count + n_expert + 1;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_warps = blockDim.x / 32,
+             *reached = count + n_expert + 1;
     for (uint32_t e = threadIdx.x; e <= n_expert; e += blockDim.x) {
         count[e] = 0;
     }
@@ -452,8 +454,8 @@ extern "C" cudaError_t cuda_routing(const cuda_route *r, const float *h, uint32_
         status = launch(route, grid, 32 * ROUTE_WARPS, bytes, stream, *r, h, n, d, *g);
     }
     if (status == cudaSuccess) {
-        status = launch(choose, dim3((n + CHOOSE_WARPS - 1) / CHOOSE_WARPS), 32 * CHOOSE_WARPS, scratch, stream, *r, *g,
-                        n);
+        status =
+            launch(choose, dim3((n + CHOOSE_WARPS - 1) / CHOOSE_WARPS), 32 * CHOOSE_WARPS, scratch, stream, *r, *g, n);
     }
     if (status == cudaSuccess) {
         status = launch(group, dim3(1), 1024, (2 * (size_t)r->n_expert + 1) * sizeof(uint32_t), stream, *g, r->ids,

@@ -1,8 +1,9 @@
 /*
- * Matrix products for several vectors: int8 tensor cores, tiles of 8, 16 or 32 vectors, for which the weights' bytes are
- * what counts. A warp takes 16 rows; weights go from memory straight to registers, two super-blocks ahead, and activations
- * through shared memory. A matrix of few rows has a warp per quarter of its columns instead, and terms are added in order
- * through shared memory. Limit: the bytes up to 16 vectors, mma (64 per super-block, 16 rows and 16 vectors) above. Weights that are no K-quants: a warp per row, 32 lanes of fused multiply-adds.
+ * Matrix products for several vectors: int8 tensor cores, tiles of 8, 16 or 32 vectors, for which the weights' bytes
+ * are what counts. A warp takes 16 rows; weights go from memory straight to registers, two super-blocks ahead, and
+ * activations through shared memory. A matrix of few rows has a warp per quarter of its columns instead, and terms are
+ * added in order through shared memory. Limit: the bytes up to 16 vectors, mma (64 per super-block, 16 rows and 16
+ * vectors) above. Weights that are no K-quants: a warp per row, 32 lanes of fused multiply-adds.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/weights.cuh"
@@ -284,11 +285,10 @@ __global__ void float_product(cuda_product p) {
 template <int TYPE, int NT, bool SPLIT>
 static cudaError_t narrow(const cuda_product *p, dim3 grid, cudaStream_t stream) {
     constexpr int bytes = shared_bytes<NT, SPLIT>();
-    static const cudaError_t status = cudaFuncSetAttribute(
-        narrow_product<TYPE, NT, SPLIT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    return status == cudaSuccess
-               ? launch(narrow_product<TYPE, NT, SPLIT>, grid, 32 * WARPS, bytes, stream, *p)
-               : status;
+    static const cudaError_t status =
+        cudaFuncSetAttribute(narrow_product<TYPE, NT, SPLIT>, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+    return status == cudaSuccess ? launch(narrow_product<TYPE, NT, SPLIT>, grid, 32 * WARPS, bytes, stream, *p)
+                                 : status;
 }
 
 template <int TYPE, int NT> static cudaError_t narrow(const cuda_product *p, cudaStream_t stream) {

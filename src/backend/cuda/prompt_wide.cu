@@ -1,10 +1,10 @@
 /*
- * Matrix products for large tiles of vectors on Hopper's asynchronous tensor cores (sm_90a). A block has two groups of four
- * warps, each with 64 rows; bulk copies bring the tile's activations, one super-block of 256 columns at a time, as they
- * lie in memory. Weights go from memory to registers and from there, as bytes, into the products: first the high
+ * Matrix products for large tiles of vectors on Hopper's asynchronous tensor cores (sm_90a). A block has two groups of
+ * four warps, each with 64 rows; bulk copies bring the tile's activations, one super-block of 256 columns at a time, as
+ * they lie in memory. Weights go from memory to registers and from there, as bytes, into the products: first the high
  * bytes of scale times weight for both parts of the activation, then, after a shift, the low ones into the same sums.
- * The groups take turns: while one takes its float step and unpacks, the other's products run. Limit: 4 byte products per
- * weight and vector.
+ * While one group takes its float step and unpacks, the other's products run. Limit: 4 byte products per weight and
+ * vector.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/weights.cuh"
@@ -24,7 +24,8 @@ enum {
 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-/* The activations of super-block b into its stage, once both groups of warps have done with what was there. By one thread. */
+/* The activations of super-block b into its stage, once both groups of warps have done with what was there. By one
+ * thread. */
 __device__ __forceinline__ void bring(const cuda_product &p, const tile_of &tile, uint32_t b, uint8_t *stages,
                                       uint64_t *full, uint64_t *empty) {
     uint32_t n_super = tile.m.n_cols / 256, n_groups = (tile.n + 7) / 8, stage = b % STAGES, turn = b / STAGES;
@@ -39,10 +40,10 @@ __device__ __forceinline__ void bring(const cuda_product &p, const tile_of &tile
     }
 }
 
-/* Rows [64 group, 64 group + 64) of the block by four warps, N vectors. */
+/* 64 rows of the block by four warps, N vectors. */
 template <int TYPE, int N>
-__device__ __forceinline__ void consume(const cuda_product &p, const tile_of &tile, uint32_t group, uint8_t *stages,
-                                        uint64_t *full, uint64_t *empty) {
+__device__ __forceinline__ void consume(const cuda_product &p, const tile_of &tile, uint8_t *stages, uint64_t *full,
+                                        uint64_t *empty) {
     uint32_t lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
     uint32_t n_super = tile.m.n_cols / 256, out_row = threadIdx.x / 32 * 16 + g;
     size_t row[2];
@@ -55,9 +56,6 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
     lane_rows w;
     load_rows<TYPE>(tile.m, row, 0, t, &w);
     uint32_t stage = 0, parity = 0;
-    if (group == 1) {
-        turn_give(0);
-    }
 #pragma unroll 1
     for (uint32_t b = 0; b < n_super; b++) {
         if (threadIdx.x == 0 && b + AHEAD < n_super) {
@@ -78,7 +76,6 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
         }
         barrier_wait(&full[stage], parity);
         uint64_t at = operand_at(acts, 128, CUDA_ACTS_BLOCK);
-        turn_wait(group);
         wgmma_begin();
 #pragma unroll
         for (int s = 0; s < 8; s++) { /* 256 bytes a step, in units of 16; the low part 2048 behind */
@@ -104,9 +101,6 @@ __device__ __forceinline__ void consume(const cuda_product &p, const tile_of &ti
             wgmma_u8(low, second[s], at + s * 16 + 128, 1);
         }
         wgmma_commit();
-        if (group == 0 || b + 1 < n_super) { /* nobody waits for the last */
-            turn_give(1 - group);
-        }
         wgmma_wait(high, low);
 #pragma unroll
         for (int nt = 0; nt < N / 8; nt++) {
@@ -167,11 +161,10 @@ template <int TYPE> __global__ void __launch_bounds__(THREADS, 1) wide_product(c
         }
     }
     __syncwarp();
-    uint32_t warp = threadIdx.x / 32;
     if (tile.n <= 64) {
-        consume<TYPE, 64>(p, tile, warp / 4, shared, full, empty);
+        consume<TYPE, 64>(p, tile, shared, full, empty);
     } else {
-        consume<TYPE, 80>(p, tile, warp / 4, shared, full, empty);
+        consume<TYPE, 80>(p, tile, shared, full, empty);
     }
 #endif
 }

@@ -1,8 +1,9 @@
 /*
- * K-quant weights as operands of int8 tensor cores. Scale times weight is an integer of up to 14 bits; cut in two bytes,
- * w = high * UNIT + low, it needs no arithmetic between the products of a super-block of 256, so the sums of both planes
- * grow in the accumulators: exact, whatever the order. A lane of an mma fragment holds piece `lane % 4` of the rows
- * `lane / 4` and 8 more: 64 consecutive weights, in 16-byte loads; activations stand in that order too (cuda_acts).
+ * K-quant weights as operands of int8 tensor cores. Scale times weight is an integer of up to 14 bits; cut in two
+ * bytes, w = high * UNIT + low, it needs no arithmetic between the products of a super-block of 256, so the sums of
+ * both planes grow in the accumulators: exact, whatever the order. A lane of an mma fragment holds piece `lane % 4` of
+ * the rows `lane / 4` and 8 more: 64 consecutive weights, in 16-byte loads; activations stand in that order too
+ * (cuda_acts).
  */
 #ifndef CUDA_WEIGHTS_CUH
 #define CUDA_WEIGHTS_CUH
@@ -86,7 +87,8 @@ __device__ __forceinline__ void q6_planes(uint32_t q, int sc, uint32_t *low, uin
     *high = __byte_perm(even, odd, 0x7351) ^ 0x80808080u;
 }
 
-/* Operand `a` of the mma over words 2s and 2s + 1 of group g of every piece, both planes. Which: 1 = low, 2 = high, 3. */
+/* Operand `a` of the mma over words 2s and 2s + 1 of group g of every piece, both planes. Which: 1 = low, 2 = high, 3.
+ * */
 template <int TYPE, int WHICH>
 __device__ __forceinline__ void operand(const lane_rows &w, const lane_scales &k, int s, int g, uint32_t low[4],
                                         uint32_t high[4]) {
@@ -166,8 +168,8 @@ __device__ __forceinline__ void terms_of(const lane_block &b, const int high[4],
     float2 scale = *(const float2 *)(acts + CUDA_ACTS_SCALE + lane % 4 * 8);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        term[i] = block_term(TYPE, high[i], low[i], near[i] + CUDA_SUM_UNIT * far[i], b.d[i / 2],
-                             i % 2 ? scale.y : scale.x);
+        term[i] =
+            block_term(TYPE, high[i], low[i], near[i] + CUDA_SUM_UNIT * far[i], b.d[i / 2], i % 2 ? scale.y : scale.x);
     }
 }
 

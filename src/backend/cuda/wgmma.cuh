@@ -1,11 +1,12 @@
-/* Hopper's asynchronous products, int8, and what goes with them: bulk copies that arrive at a barrier in shared memory. */
+/* Hopper's asynchronous products, int8, and what goes with them: bulk copies that arrive at a barrier in shared memory.
+ * */
 #ifndef CUDA_WGMMA_CUH
 #define CUDA_WGMMA_CUH
 
 #include "backend/cuda/common.cuh"
 
-/* c[64 x N] (+)= a[64 x 32] . b[32 x N] by four warps; a in registers as in mma m16n8k32, 16 rows per warp; keep 0: c is
- * overwritten. */
+/* c[64 x N] (+)= a[64 x 32] . b[32 x N] by four warps; a in registers as in mma m16n8k32, 16 rows per warp; keep 0: c
+ * is overwritten. */
 __device__ __forceinline__ void wgmma_u8(int (&c)[32], const uint32_t a[4], uint64_t b, int keep) {
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
                  "wgmma.mma_async.sync.aligned.m64n64k32.s32.u8.s8 "
@@ -70,7 +71,8 @@ __device__ __forceinline__ void wgmma_s8(int (&c)[40], const uint32_t a[4], uint
                  : "memory");
 }
 
-/* Shared memory as core matrices of 8 vectors x 16 bytes, `across` bytes apart along k and `along` from group to group. */
+/* Shared memory as core matrices of 8 vectors x 16 bytes, `across` bytes apart along k and `along` from group to group.
+ * */
 __device__ __forceinline__ uint64_t operand_at(const void *p, uint32_t across, uint32_t along) {
     uint64_t at = (uint32_t)__cvta_generic_to_shared(p);
     return (at & 0x3ffff) >> 4 | (uint64_t)(across >> 4) << 16 | (uint64_t)(along >> 4) << 32;
@@ -118,15 +120,6 @@ __device__ __forceinline__ void barrier_wait(uint64_t *b, uint32_t parity) {
                      : "r"((uint32_t)__cvta_generic_to_shared(b)), "r"(parity)
                      : "memory");
     }
-}
-
-/* Two groups of four warps take turns: one waits until the other has passed its turn on. */
-__device__ __forceinline__ void turn_wait(uint32_t group) {
-    asm volatile("bar.sync %0, 256;" ::"r"(group + 1) : "memory");
-}
-
-__device__ __forceinline__ void turn_give(uint32_t group) {
-    asm volatile("bar.arrive %0, 256;" ::"r"(group + 1) : "memory");
 }
 
 /* Makes initialised barriers visible to copies. */
