@@ -157,64 +157,78 @@ static void test_repack(void **state) {
 }
 
 static struct cuda_acts make_acts(size_t n, uint32_t n_cols) {
-    return (struct cuda_acts){.hi = device(NULL, n * n_cols),
-                              .lo = device(NULL, n * n_cols),
-                              .scale = device(NULL, n * (n_cols / 256 + 1) * 4),
-                              .sums = device(NULL, n * (n_cols / 32) * 4),
+    return (struct cuda_acts){.blocks = device(NULL, (n + 7) / 8 * (n_cols / 256) * CUDA_ACTS_BLOCK),
                               .f = device(NULL, n * n_cols * 4)};
 }
 
 static void free_acts(struct cuda_acts *a) {
-    cudaFree(a->hi);
-    cudaFree(a->lo);
-    cudaFree(a->scale);
-    cudaFree(a->sums);
+    cudaFree(a->blocks);
     cudaFree(a->f);
 }
 
 /* Products of many tokens against sums in double: a 16-bit activation is off by at most 1/65024 of its block's largest,
- * so the sum by far less than 1e-4 of the sum of |w * x|. */
+ * so the sum by far less than 1e-4 of the sum of |w * x|. Every tile gives the same bits. Two matrices side by side. */
 static void test_products(void **state) {
     (void)state;
     enum { TOKENS = 70, GUARD = 3 };
-    const uint32_t shapes[][2] = {{48, 256}, {80, 1792}, {130, 2048}};
-    for (size_t i = 0; i < N_TYPES * 3; i++) {
-        enum dtype type = types[i / 3];
-        uint32_t rows = shapes[i % 3][0], cols = shapes[i % 3][1], stride = rows + GUARD;
-        struct matrix w = make_matrix(type, rows, 1, cols);
-        float *x = malloc(TOKENS * cols * sizeof(float)), *y = malloc(TOKENS * stride * sizeof(float));
+    const uint32_t shapes[][2] = {{48, 256}, {80, 1792}, {130, 2048}, {2900, 512}}, tiles[] = {8, 16, 32, 64, 80};
+    for (size_t i = 0; i < N_TYPES * 4; i++) {
+        enum dtype type = types[i / 4];
+        uint32_t rows = shapes[i % 4][0], cols = shapes[i % 4][1], stride = 2 * rows + GUARD;
+        struct matrix w[2] = {make_matrix(type, rows, 1, cols), make_matrix(type, rows, 1, cols)};
+        size_t y_bytes = TOKENS * stride * sizeof(float);
+        float *x = malloc(TOKENS * cols * sizeof(float)), *y = malloc(y_bytes), *again = malloc(y_bytes);
         for (uint32_t k = 0; k < TOKENS * cols; k++) {
             x[k] = next_normal();
         }
-        float *dx = device(x, TOKENS * cols * sizeof(float)), *dy = device(NULL, TOKENS * stride * sizeof(float));
+        float *dx = device(x, TOKENS * cols * sizeof(float));
         struct cuda_acts acts = make_acts(TOKENS, cols);
-        good(cuda_quantize(dx, NULL, 0, NULL, TOKENS, cols, &acts, 0));
-        struct cuda_product p = {.w = w.m, .x = acts, .y = dy, .y_stride = stride, .n = TOKENS};
-        good(cuda_matmul(&p, 0));
-        good(cudaMemcpy(y, dy, TOKENS * stride * sizeof(float), cudaMemcpyDeviceToHost));
+        struct cuda_vectors v = {.x = dx, .stride = cols, .n = TOKENS, .n_cols = cols};
+        good(cuda_quantize(&v, &acts, 0));
+        for (size_t k = 0; k < sizeof tiles / sizeof tiles[0]; k++) {
+            if (tiles[k] > 32 && !cuda_has_wide()) {
+                continue;
+            }
+            float *dy = device(NULL, y_bytes);
+            struct cuda_product p = {.w = {w[0].m, w[1].m},
+                                     .n_mats = 2,
+                                     .x = acts,
+                                     .y = dy,
+                                     .y_stride = stride,
+                                     .n = TOKENS,
+                                     .tile = tiles[k]};
+            good(cuda_matmul(&p, 0));
+            good(cudaMemcpy(k ? again : y, dy, y_bytes, cudaMemcpyDeviceToHost));
+            cudaFree(dy);
+            if (k && memcmp(y, again, y_bytes)) {
+                fail_msg("%s %u x %u: a tile of %u gives other bits", dtype_get(type)->name, rows, cols, tiles[k]);
+            }
+        }
         double worst = 0;
         for (uint32_t t = 0; t < TOKENS; t++) {
-            for (uint32_t r = 0; r < rows; r++) {
+            for (uint32_t r = 0; r<2 * rows; r += rows> 1000 ? 37 : 1) {
+                const float *f = w[r / rows].f + (size_t)(r % rows) * cols;
                 double sum = 0, size = 0;
                 for (uint32_t c = 0; c < cols; c++) {
-                    sum += (double)w.f[r * cols + c] * x[t * cols + c];
-                    size += fabs((double)w.f[r * cols + c] * x[t * cols + c]);
+                    sum += (double)f[c] * x[t * cols + c];
+                    size += fabs((double)f[c] * x[t * cols + c]);
                 }
                 double off = fabs(y[t * stride + r] - sum) / size;
                 worst = off > worst || isnan(off) ? off : worst;
             }
             for (uint32_t g = 0; g < GUARD; g++) {
-                assert_true(isnan(y[t * stride + rows + g]));
+                assert_true(isnan(y[t * stride + 2 * rows + g]));
             }
         }
         printf("  %s %u x %u: off by %.1e of the sum of products\n", dtype_get(type)->name, rows, cols, worst);
         assert_true(worst < 1e-4);
         cudaFree(dx);
-        cudaFree(dy);
         free_acts(&acts);
         free(x);
         free(y);
-        free_matrix(&w);
+        free(again);
+        free_matrix(&w[0]);
+        free_matrix(&w[1]);
     }
 }
 
@@ -447,7 +461,7 @@ int main(void) {
         printf("skipped: cuda kernels (%s)\n[  PASSED  ] 0 test(s).\n", err.text);
         return 0;
     }
-    good(cuda_matmul_setup());
+    good(cuda_wide_setup());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_repack),
         cmocka_unit_test(test_products),

@@ -115,15 +115,16 @@ static size_t layout(struct cuda *c, char *base) {
     c->wide = arena_take(base, &used, n * max_size(3 * (size_t)m->n_embd, q_cols + 2 * kv_cols), sizeof(float));
     c->mid = arena_take(base, &used, n * max_size(m->n_embd, q_cols), sizeof(float));
     c->cos_sin = arena_take(base, &used, n * m->head_dim, sizeof(float));
-    size_t hidden = max_size(n * m->n_ff, n * experts * m->n_ff_exp);
-    c->gate = arena_take(base, &used, hidden, sizeof(float));
-    c->up = arena_take(base, &used, max_size(hidden, m->n_expert ? n * experts * m->n_embd : 0), sizeof(float));
-    size_t vectors = max_size(hidden, max_size(n, o->step_outputs_max) * max_size(m->n_embd, q_cols));
-    c->acts.hi = arena_take(base, &used, vectors, 1);
-    c->acts.lo = arena_take(base, &used, vectors, 1);
-    c->acts.scale = arena_take(base, &used, vectors / 256 + 1, sizeof(float));
-    c->acts.sums = arena_take(base, &used, vectors / 32 + 1, sizeof(int32_t));
-    c->acts.f = c->floats ? arena_take(base, &used, vectors, sizeof(float)) : NULL;
+    /* (token, expert) pairs; for prompts, those of each expert from a multiple of eight on */
+    size_t entries = m->n_expert ? n * experts : 0, places = entries + 8 * (size_t)m->n_expert;
+    size_t hidden = max_size(n * m->n_ff, places * m->n_ff_exp);
+    c->gate = arena_take(base, &used, 2 * hidden, sizeof(float));
+    c->up = arena_take(base, &used, places * m->n_embd, sizeof(float));
+    size_t widest = max_size(m->n_embd, q_cols), group = 8; /* vectors come in groups of eight */
+    size_t values = max_size(max_size(n, o->step_outputs_max) + group, places) * widest;
+    values = max_size(values, max_size((n + group) * m->n_ff, places * m->n_ff_exp));
+    c->acts.blocks = arena_take(base, &used, values / (group * 256) + 1, CUDA_ACTS_BLOCK);
+    c->acts.f = c->floats ? arena_take(base, &used, values, sizeof(float)) : NULL;
     size_t splits = (o->n_pages * (size_t)KV_PAGE_TOKENS + CUDA_SPLIT - 1) / CUDA_SPLIT;
     c->pairs = (uint32_t)(splits < CUDA_PAIRS                   ? CUDA_PAIRS
                           : splits < LIMIT_CONTEXT / CUDA_SPLIT ? splits
@@ -131,11 +132,12 @@ static size_t layout(struct cuda *c, char *base) {
     size_t most = max_size(n, CUDA_DECODE_ROWS) * splits * 2; /* no more than a step can need */
     c->pairs = most < c->pairs ? (uint32_t)most : c->pairs;
     c->part = arena_take(base, &used, (size_t)c->pairs * m->n_head * (m->head_dim + 2), sizeof(float));
-    size_t entries = m->n_expert ? n * experts : 0;
     c->groups.start = arena_take(base, &used, m->n_expert + 1, 4);
-    c->groups.entry_token = arena_take(base, &used, entries, 4);
+    c->groups.entry_token = arena_take(base, &used, places, 4);
     c->groups.entry_of = arena_take(base, &used, entries, 4);
-    c->groups.tiles = arena_take(base, &used, 2 * (m->n_expert + entries / 64), 4);
+    c->groups.tiles = arena_take(base, &used, 3 * (m->n_expert + entries / 8), 4);
+    c->groups.sums = arena_take(base, &used, n * m->n_expert, sizeof(float));
+    c->groups.scale = arena_take(base, &used, n, sizeof(float));
     c->route_part =
         arena_take(base, &used, CUDA_DECODE_ROWS * (size_t)m->n_expert * (m->n_embd / CUDA_ROUTE_GROUP), sizeof(float));
     c->route_ids = arena_take(base, &used, m->n_layer * entries, 4);
@@ -229,7 +231,8 @@ static sluice_status open_parts(struct cuda *c, sluice_error *err) {
     TRY(cuda_check(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "making a stream", err));
     TRY(cuda_check(cudaStreamCreateWithFlags(&c->words_stream, cudaStreamNonBlocking), "making a stream", err));
     TRY(cuda_check(cudaStreamCreateWithFlags(&c->pages_stream, cudaStreamNonBlocking), "making a stream", err));
-    TRY(cuda_check(cuda_matmul_setup(), "preparing kernels", err));
+    TRY(cuda_check(cuda_wide_setup(), "preparing kernels", err));
+    TRY(cuda_check(cuda_attend_prompt_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
     TRY(cuda_check(cuda_attend_setup(), "preparing kernels", err));
     TRY(cuda_check(cuda_decode_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
     TRY(cuda_upload(c, err));

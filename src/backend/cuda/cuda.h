@@ -98,7 +98,8 @@ struct cuda {
     float *wide;           /* [n][max(3 * n_embd, q + k + v)] */
     float *mid;            /* [n][max(n_embd, q)] */
     float *cos_sin;        /* [n][head_dim] */
-    float *gate, *up;      /* [n][n_ff] or [n * used][n_ff_exp]; up also the experts' outputs [n * used][n_embd] */
+    float *gate;           /* gate and up: [n][2 * n_ff], or of places of entries [places][2 * n_ff_exp] */
+    float *up;             /* the experts' outputs [places][n_embd] */
     struct cuda_acts acts; /* of the widest vectors of a step */
     float *part;           /* [pairs][n_head][head_dim + 2] */
     uint32_t pairs;

@@ -76,13 +76,19 @@ struct cuda_step {                   /* device pointers */
     uint32_t n, n_rows, n_outputs;
 };
 
-/* Vectors as K-quant products read them: x = (256 * hi + lo) * scale per 256; sums are of 32 integers. f: x in F32, for
- * other weights. */
+/* Vectors as prompt products read them, in groups of eight. Per group and 256 columns one block of CUDA_ACTS_BLOCK
+ * bytes: integers a = 256 * hi + lo (x = a * scale), hi and then lo as [16 words][8 vectors][4 pieces] of 4 bytes, which
+ * is both an operand of mma and a tile of core matrices of wgmma; the eight sums of 32 integers, near + CUDA_SUM_UNIT *
+ * far, near and then far as [2 groups][8 vectors][4 pieces] of bytes a, b, c, 0 = a + 2 b + 4 c; then scale [8]. Word i
+ * of a piece of 64 columns holds columns 4i..4i+3. f: x in F32 [n][n_cols], for other weights, or NULL. */
+#define CUDA_ACTS_SUMS  4096u
+#define CUDA_ACTS_SCALE 4608u
+#define CUDA_ACTS_BLOCK 4640u
+#define CUDA_SUM_UNIT   1280
+
 struct cuda_acts {
-    int8_t *hi, *lo; /* [n][n_cols] */
-    float *scale;    /* [n][n_cols / 256] */
-    int32_t *sums;   /* [n][n_cols / 32] */
-    float *f;        /* [n][n_cols] */
+    uint8_t *blocks; /* [n / 8][n_cols / 256][CUDA_ACTS_BLOCK] */
+    float *f;
 };
 
 struct cuda_conv {     /* one short convolution's parameters and memory */
@@ -116,13 +122,15 @@ struct cuda_route {
     float expert_scale, eps;
 };
 
-/* Entries (token, expert) sorted by expert. */
+/* Entries (token, expert) sorted by expert, those of each expert from a multiple of eight on. */
 struct cuda_groups {
-    uint32_t *start;       /* [n_expert + 1] */
-    uint32_t *entry_token; /* [n * used] */
-    uint32_t *entry_of;    /* [n * used] place of token t's k-th expert among the entries */
-    uint32_t *tiles;       /* [n_tiles_max][2] expert, first entry; then CUDA_NONE */
-    uint32_t n_tiles_max;
+    uint32_t *start;            /* [n_expert + 1] multiples of eight */
+    uint32_t *entry_token;      /* [n * used + 8 * n_expert] CUDA_NONE: a place left free */
+    uint32_t *entry_of;         /* [n * used] place of token t's k-th expert among the entries */
+    uint32_t *tiles;            /* [n_tiles_max][3] expert, first entry, entries; then CUDA_NONE */
+    uint32_t n_tiles_max, tile; /* most entries of a tile */
+    float *sums;                /* [n][n_expert] router's products before the norm's scale */
+    float *scale;               /* [n] of the norm */
 };
 
 /* repack.cu: rows of `type` as in a file, at src, become rows [row0, row0 + n) of dst. */
@@ -134,45 +142,71 @@ cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint3
 /* layer.cu */
 cudaError_t cuda_angles(const struct cuda_step *step, const double *rates, uint32_t dim, float *cos_sin,
                         cudaStream_t stream);
-/* Quantises n vectors of n_cols; gain: NULL, or those of a norm over the vector. src: NULL, or which vectors. */
-cudaError_t cuda_quantize(const float *x, const float *gain, float eps, const uint32_t *src, uint32_t n,
-                          uint32_t n_cols, const struct cuda_acts *out, cudaStream_t stream);
-/* y = C * conv(B * x) for all tokens, then the state moves on. */
-cudaError_t cuda_short_conv(const struct cuda_step *step, const struct cuda_conv *conv, const float *bcx, float *y,
-                            cudaStream_t stream);
 cudaError_t cuda_rewind(float *state, const float *column, uint32_t n_layers, size_t state_stride, size_t column_stride,
                         size_t n, cudaStream_t stream);
-cudaError_t cuda_routing(const struct cuda_route *r, const float *h, uint32_t n, uint32_t d,
-                         const struct cuda_groups *g, cudaStream_t stream);
-/* gate = silu(gate) * up */
-cudaError_t cuda_silu_mul(float *gate, const float *up, size_t n, cudaStream_t stream);
-/* h[t] = fma(gain, y[entry], h[t]) in ascending order of experts */
-cudaError_t cuda_add_experts(const struct cuda_route *r, const struct cuda_groups *g, const float *y, float *h,
-                             uint32_t n, uint32_t d, cudaStream_t stream);
 /* Sum over layers of distinct experts in ids [n_layers][stride]; only the first n * used of each. */
 cudaError_t cuda_count_experts(const uint32_t *ids, uint32_t n_layers, size_t stride, uint32_t n, uint32_t n_expert,
                                uint32_t *out, cudaStream_t stream);
 
-/* matmul.cu: y[i][row] = w . x[src[i]], i < n; add: y += . With groups, tokens of each expert meet its matrix: x rows are
- * entry_token (gathered) or the entries themselves, y rows the entries. */
+/* prompt_layer.cu: what stands between the products of a prompt. Vectors become groups of eight in *out. */
+struct cuda_vectors {
+    const float *x;    /* [n][stride] */
+    size_t stride;     /* floats */
+    const float *gain; /* NULL, or those of a norm over the vector */
+    float eps;
+    const uint32_t *src;          /* NULL, or the vectors' places in x; CUDA_NONE: none */
+    const uint32_t *n_used;       /* NULL, or how many of the n there are, on the device */
+    const float *up;              /* NULL, or [n][stride]: silu(x) * up is quantised */
+    const struct cuda_conv *conv; /* NULL, or x are B, C, x and C * conv(B * x) is quantised */
+    const struct cuda_step *step; /* of conv */
+    uint32_t n, n_cols;
+};
+cudaError_t cuda_quantize(const struct cuda_vectors *q, const struct cuda_acts *out, cudaStream_t stream);
+/* The convolution's state moves on. */
+cudaError_t cuda_conv_state(const struct cuda_step *step, const struct cuda_conv *conv, const float *bcx,
+                            cudaStream_t stream);
+/* Experts of all tokens: ids, gains and *g. */
+cudaError_t cuda_routing(const struct cuda_route *r, const float *h, uint32_t n, uint32_t d,
+                         const struct cuda_groups *g, cudaStream_t stream);
+/* h[t] = fma(gain, y[entry], h[t]) in ascending order of experts */
+cudaError_t cuda_add_experts(const struct cuda_route *r, const struct cuda_groups *g, const float *y, float *h,
+                             uint32_t n, uint32_t d, cudaStream_t stream);
+
+/* prompt_matmul.cu, prompt_wide.cu: y[i][row] = w . x[i]; add: y += . The outputs of several matrices of one type and
+ * width follow each other. With tiles, entries of each expert meet its matrix. */
 struct cuda_product {
-    struct cuda_mat w;
+    struct cuda_mat w[3];
+    uint32_t n_mats;
     struct cuda_acts x;
     float *y;
     size_t y_stride;
-    uint32_t n;
+    uint32_t n, tile;      /* vectors; most of one tile, a multiple of eight */
     const uint32_t *tiles; /* of cuda_groups, or NULL */
-    const uint32_t *start, *gather;
     uint32_t n_tiles_max;
     bool add;
 };
 cudaError_t cuda_matmul(const struct cuda_product *p, cudaStream_t stream);
+/* The tile for products of n vectors in n_lists lists of about the same length. */
+uint32_t cuda_tile(uint32_t type, uint32_t n, uint32_t n_lists);
+/* prompt_wide.cu: large tiles on wgmma, for devices that have it. */
+bool cuda_has_wide(void);
+cudaError_t cuda_wide_setup(void);
+cudaError_t cuda_matmul_wide(const struct cuda_product *p, cudaStream_t stream);
+
+/* prompt_attention.cu: as cuda_attend without fused, for heads of 64; many tokens of a sequence at a time. */
+bool cuda_attend_prompt_fits(const struct cuda_attn *a);
+cudaError_t cuda_attend_prompt(const struct cuda_step *step, const struct cuda_attn *a, uint32_t first, uint32_t n,
+                               cudaStream_t stream);
+cudaError_t cuda_attend_prompt_setup(int shared_max);
 
 /* attention.cu */
 cudaError_t cuda_store_kv(const struct cuda_step *step, const struct cuda_attn *a, cudaStream_t stream);
 /* Tokens [first, first + n) of the step; q, k, v are normed, rotated and stored unless `fused`. */
 cudaError_t cuda_attend(const struct cuda_step *step, const struct cuda_attn *a, uint32_t first, uint32_t n, bool fused,
                         cudaStream_t stream);
+/* a->part of these tokens to a->out. */
+cudaError_t cuda_join_splits(const struct cuda_step *step, const struct cuda_attn *a, uint32_t first, uint32_t n,
+                             cudaStream_t stream);
 
 /* decode.cu: one token per row, K-quant weights. Each launch may begin before the one before it has ended (programmatic
  * dependent launch) and fetches weights meanwhile. */
@@ -193,7 +227,6 @@ cudaError_t cuda_decode_down(const struct cuda_step *step, const struct cuda_mat
 cudaError_t cuda_decode_head(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
                              float eps, float *logits, uint32_t n_sm, cudaStream_t stream);
 cudaError_t cuda_decode_setup(int shared_max); /* raises the kernels' limits of shared memory, once */
-cudaError_t cuda_matmul_setup(void);
 cudaError_t cuda_attend_setup(void);
 
 #ifdef __cplusplus

@@ -100,49 +100,61 @@ static sluice_status draw_tokens(struct cuda *c, sluice_error *err) {
 
 /* ---- Any number of tokens */
 
-static sluice_status quantize(struct cuda *c, const float *x, const float *gain, const uint32_t *src, uint32_t n,
-                              uint32_t n_cols, sluice_error *err) {
-    LAUNCH(cuda_quantize(x, gain, c->m->norm_eps, src, n, n_cols, &c->acts, c->stream));
+/* n vectors of n_cols at x become c->acts; gain: NULL, or those of a norm. */
+static sluice_status quantize(struct cuda *c, const float *x, const float *gain, uint32_t n, uint32_t n_cols,
+                              sluice_error *err) {
+    struct cuda_vectors v = {.x = x, .stride = n_cols, .gain = gain, .eps = c->m->norm_eps, .n = n, .n_cols = n_cols};
+    LAUNCH(cuda_quantize(&v, &c->acts, c->stream));
     return SLUICE_OK;
 }
 
-static sluice_status product(struct cuda *c, const struct cuda_mat *w, uint32_t n, float *y, size_t y_stride, bool add,
+/* The outputs of up to three matrices side by side in y; those of one type at once. groups: NULL, or c->groups. */
+static sluice_status products(struct cuda *c, const struct cuda_mat *const *w, uint32_t n_mats,
+                              const struct cuda_groups *groups, uint32_t n, float *y, bool add, sluice_error *err) {
+    size_t stride = 0;
+    for (uint32_t i = 0; i < n_mats; i++) {
+        stride += w[i]->n_rows;
+    }
+    for (uint32_t i = 0; i < n_mats;) {
+        struct cuda_product p = {.x = c->acts, .y = y, .y_stride = stride, .n = n, .add = add};
+        uint32_t type = w[i]->type;
+        p.tile = groups ? groups->tile : cuda_tile(type, n, 1);
+        p.tiles = groups ? groups->tiles : NULL;
+        p.n_tiles_max = groups ? groups->n_tiles_max : 0;
+        for (; i < n_mats && w[i]->type == type; i++) {
+            p.w[p.n_mats++] = *w[i];
+            y += w[i]->n_rows;
+        }
+        LAUNCH(cuda_matmul(&p, c->stream));
+    }
+    return SLUICE_OK;
+}
+
+static sluice_status product(struct cuda *c, const struct cuda_mat *w, uint32_t n, float *y, bool add,
                              sluice_error *err) {
-    struct cuda_product p = {.w = *w, .x = c->acts, .y = y, .y_stride = y_stride, .n = n, .add = add};
-    LAUNCH(cuda_matmul(&p, c->stream));
-    return SLUICE_OK;
-}
-
-static sluice_status experts(struct cuda *c, const struct cuda_mat *w, bool gather, float *y, sluice_error *err) {
-    struct cuda_product p = {.w = *w,
-                             .x = c->acts,
-                             .y = y,
-                             .y_stride = w->n_rows,
-                             .tiles = c->groups.tiles,
-                             .start = c->groups.start,
-                             .gather = gather ? c->groups.entry_token : NULL,
-                             .n_tiles_max = c->groups.n_tiles_max};
-    LAUNCH(cuda_matmul(&p, c->stream));
-    return SLUICE_OK;
+    return products(c, &w, 1, NULL, n, y, add, err);
 }
 
 static sluice_status attention(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
     const struct cuda_layer *l = &c->layers[layer];
-    uint32_t n = c->step.n, stride = l->wq.n_rows + l->wk.n_rows + l->wv.n_rows;
-    TRY(quantize(c, c->h, l->attn_norm, NULL, n, c->m->n_embd, err));
-    TRY(product(c, &l->wq, n, c->wide, stride, false, err));
-    TRY(product(c, &l->wk, n, c->wide + l->wq.n_rows, stride, false, err));
-    TRY(product(c, &l->wv, n, c->wide + l->wq.n_rows + l->wk.n_rows, stride, false, err));
+    const struct cuda_mat *qkv[] = {&l->wq, &l->wk, &l->wv};
+    uint32_t n = c->step.n;
+    TRY(quantize(c, c->h, l->attn_norm, n, c->m->n_embd, err));
+    TRY(products(c, qkv, 3, NULL, n, c->wide, false, err));
     struct cuda_attn a = attn_of(c, layer, n_splits);
     cuda_mark(c, CUDA_STAGE_QKV);
     LAUNCH(cuda_store_kv(&c->step, &a, c->stream));
+    /* rows of a few tokens would leave most of a block of queries empty */
+    bool many = n >= 8 * c->step.n_rows && cuda_attend_prompt_fits(&a);
     uint32_t at_once = c->pairs / n_splits;
     for (uint32_t t = 0; t < n; t += at_once) {
-        LAUNCH(cuda_attend(&c->step, &a, t, n - t < at_once ? n - t : at_once, false, c->stream));
+        uint32_t here = n - t < at_once ? n - t : at_once;
+        LAUNCH(many ? cuda_attend_prompt(&c->step, &a, t, here, c->stream)
+                    : cuda_attend(&c->step, &a, t, here, false, c->stream));
     }
     cuda_mark(c, CUDA_STAGE_ATTEND);
-    TRY(quantize(c, c->mid, NULL, NULL, n, l->wo.n_cols, err));
-    TRY(product(c, &l->wo, n, c->h, c->m->n_embd, true, err));
+    TRY(quantize(c, c->mid, NULL, n, l->wo.n_cols, err));
+    TRY(product(c, &l->wo, n, c->h, true, err));
     cuda_mark(c, CUDA_STAGE_ATTN_OUT);
     return SLUICE_OK;
 }
@@ -151,48 +163,71 @@ static sluice_status short_conv(struct cuda *c, uint32_t layer, sluice_error *er
     const struct cuda_layer *l = &c->layers[layer];
     uint32_t n = c->step.n, d = c->m->n_embd;
     struct cuda_conv conv = conv_of(c, layer);
-    TRY(quantize(c, c->h, l->attn_norm, NULL, n, d, err));
-    TRY(product(c, &l->in_proj, n, c->wide, 3 * (size_t)d, false, err));
-    LAUNCH(cuda_short_conv(&c->step, &conv, c->wide, c->mid, c->stream));
+    TRY(quantize(c, c->h, l->attn_norm, n, d, err));
+    TRY(product(c, &l->in_proj, n, c->wide, false, err));
+    struct cuda_vectors v = {
+        .x = c->wide, .stride = 3 * (size_t)d, .conv = &conv, .step = &c->step, .n = n, .n_cols = d};
+    LAUNCH(cuda_quantize(&v, &c->acts, c->stream));
+    LAUNCH(cuda_conv_state(&c->step, &conv, c->wide, c->stream));
     cuda_mark(c, CUDA_STAGE_CONV_IN);
-    TRY(quantize(c, c->mid, NULL, NULL, n, d, err));
-    TRY(product(c, &l->out_proj, n, c->h, d, true, err));
+    TRY(product(c, &l->out_proj, n, c->h, true, err));
     cuda_mark(c, CUDA_STAGE_CONV_OUT);
+    return SLUICE_OK;
+}
+
+/* gate and up of n vectors lie side by side at c->gate. */
+static sluice_status hidden(struct cuda *c, uint32_t n, const uint32_t *n_used, uint32_t ff, sluice_error *err) {
+    struct cuda_vectors v = {
+        .x = c->gate, .up = c->gate + ff, .stride = 2 * (size_t)ff, .n_used = n_used, .n = n, .n_cols = ff};
+    LAUNCH(cuda_quantize(&v, &c->acts, c->stream));
+    cuda_mark(c, CUDA_STAGE_GATE_UP);
     return SLUICE_OK;
 }
 
 static sluice_status dense_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
     const struct cuda_layer *l = &c->layers[layer];
-    uint32_t n = c->step.n, d = c->m->n_embd, ff = l->gate.n_rows;
-    TRY(quantize(c, c->h, l->ffn_norm, NULL, n, d, err));
-    TRY(product(c, &l->gate, n, c->gate, ff, false, err));
-    TRY(product(c, &l->up, n, c->up, ff, false, err));
-    LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)n * ff, c->stream));
-    cuda_mark(c, CUDA_STAGE_GATE_UP);
-    TRY(quantize(c, c->gate, NULL, NULL, n, ff, err));
-    TRY(product(c, &l->down, n, c->h, d, true, err));
+    const struct cuda_mat *gate_up[] = {&l->gate, &l->up};
+    uint32_t n = c->step.n;
+    TRY(quantize(c, c->h, l->ffn_norm, n, c->m->n_embd, err));
+    TRY(products(c, gate_up, 2, NULL, n, c->gate, false, err));
+    TRY(hidden(c, n, NULL, l->gate.n_rows, err));
+    TRY(product(c, &l->down, n, c->h, true, err));
     cuda_mark(c, CUDA_STAGE_DOWN);
     return SLUICE_OK;
 }
 
 static sluice_status moe_ffn(struct cuda *c, uint32_t layer, sluice_error *err) {
     const struct cuda_layer *l = &c->layers[layer];
-    uint32_t n = c->step.n, d = c->m->n_embd, ff = l->gate.n_rows, entries = n * c->m->n_expert_used;
+    const struct model *m = c->m;
+    const struct cuda_mat *gate_up[] = {&l->gate, &l->up}, *down = &l->down;
+    struct cuda_groups *g = &c->groups;
+    uint32_t n = c->step.n, d = m->n_embd, entries = n * m->n_expert_used, places = entries + 8 * m->n_expert;
     struct cuda_route r = route_of(c, layer);
-    c->groups.n_tiles_max = c->m->n_expert + entries / 64;
-    if (c->groups.n_tiles_max > entries) {
-        c->groups.n_tiles_max = entries;
+    /* one list of tiles for all three matrices */
+    uint32_t tile = cuda_tile(l->gate.type, entries, m->n_expert), of_up = cuda_tile(l->up.type, entries, m->n_expert),
+             of_down = cuda_tile(l->down.type, entries, m->n_expert);
+    g->tile = tile < of_up ? tile : of_up;
+    g->tile = g->tile < of_down ? g->tile : of_down;
+    g->n_tiles_max = m->n_expert + entries / g->tile;
+    if (g->n_tiles_max > entries) {
+        g->n_tiles_max = entries;
     }
-    LAUNCH(cuda_routing(&r, c->h, n, d, &c->groups, c->stream));
+    LAUNCH(cuda_routing(&r, c->h, n, d, g, c->stream));
     cuda_mark(c, CUDA_STAGE_ROUTE);
-    TRY(quantize(c, c->h, l->ffn_norm, NULL, n, d, err));
-    TRY(experts(c, &l->gate, true, c->gate, err));
-    TRY(experts(c, &l->up, true, c->up, err));
-    LAUNCH(cuda_silu_mul(c->gate, c->up, (size_t)entries * ff, c->stream));
-    cuda_mark(c, CUDA_STAGE_GATE_UP);
-    TRY(quantize(c, c->gate, NULL, NULL, entries, ff, err));
-    TRY(experts(c, &l->down, false, c->up, err));
-    LAUNCH(cuda_add_experts(&r, &c->groups, c->up, c->h, n, d, c->stream));
+    const uint32_t *n_places = g->start + m->n_expert;
+    struct cuda_vectors v = {.x = c->h,
+                             .stride = d,
+                             .gain = l->ffn_norm,
+                             .eps = m->norm_eps,
+                             .src = g->entry_token,
+                             .n_used = n_places,
+                             .n = places,
+                             .n_cols = d};
+    LAUNCH(cuda_quantize(&v, &c->acts, c->stream));
+    TRY(products(c, gate_up, 2, g, 0, c->gate, false, err));
+    TRY(hidden(c, places, n_places, l->gate.n_rows, err));
+    TRY(products(c, &down, 1, g, 0, c->up, false, err));
+    LAUNCH(cuda_add_experts(&r, g, c->up, c->h, n, d, c->stream));
     cuda_mark(c, CUDA_STAGE_DOWN);
     return SLUICE_OK;
 }
@@ -205,8 +240,15 @@ static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error
         TRY(m->layers[i].is_moe ? moe_ffn(c, i, err) : dense_ffn(c, i, err));
     }
     if (c->step.n_outputs) {
-        TRY(quantize(c, c->h, c->output_norm, c->step.outputs, c->step.n_outputs, m->n_embd, err));
-        TRY(product(c, &c->output, c->step.n_outputs, c->logits, m->n_vocab, false, err));
+        struct cuda_vectors v = {.x = c->h,
+                                 .stride = m->n_embd,
+                                 .gain = c->output_norm,
+                                 .eps = m->norm_eps,
+                                 .src = c->step.outputs,
+                                 .n = c->step.n_outputs,
+                                 .n_cols = m->n_embd};
+        LAUNCH(cuda_quantize(&v, &c->acts, c->stream));
+        TRY(product(c, &c->output, c->step.n_outputs, c->logits, false, err));
         cuda_mark(c, CUDA_STAGE_HEAD);
     }
     if (m->n_expert) {
