@@ -4,9 +4,16 @@
  * order. The same code computes prompts and decoding, so the splits and every sum are the same for both.
  * Decoding reads 2 KiB of K and V per position and layer; at depth 32768 that is 15 us per layer on an H200.
  */
-#include "backend/cuda/common.cuh"
+#include "backend/cuda/attention.cuh"
 
-enum { PAGE = 64, PAGES = CUDA_SPLIT / PAGE, WARPS = 16, DIM_MAX = 256 };
+enum {
+    PAGE = 64,
+    PAGES = CUDA_SPLIT / PAGE,
+    WARPS = 16,
+    DIM_MAX = 256,
+    JOIN_THREADS = 256,
+    DEEP = 64 /* splits of a step from which attend_deep takes over: its blocks fill the device from there on */
+};
 
 /* Kernels exist for heads of 64, as all published models have, and for any size (DIM 0). */
 #define MOST(DIM)      (DIM ? DIM : DIM_MAX)
@@ -186,28 +193,6 @@ __device__ static void attend_view(const cuda_attn &a, const view &v, uint32_t p
     }
 }
 
-/* Dimension d of n parts [n][dim + 2], in order. */
-__device__ __forceinline__ float join_parts(const float *in, uint32_t n, uint32_t dim, uint32_t d, float *top,
-                                            float *sum) {
-    float most = -INFINITY, all = 0, value = 0;
-#pragma unroll 4
-    for (uint32_t s = 0; s < n; s++) {
-        most = fmaxf(most, in[(size_t)s * (dim + 2)]);
-    }
-#pragma unroll 4
-    for (uint32_t s = 0; s < n; s++) {
-        const float *part = in + (size_t)s * (dim + 2);
-        if (part[0] > -INFINITY) {
-            float w = expf(part[0] - most);
-            all = fmaf(part[1], w, all);
-            value = fmaf(part[2 + d], w, value);
-        }
-    }
-    *top = most;
-    *sum = all;
-    return value;
-}
-
 /* Pages of one head, joined[PAGES][dim + 2], become the head's output or its part of this split. */
 __device__ __forceinline__ void join_pages(const cuda_attn &a, const float *joined, uint32_t dim, uint32_t d,
                                            float *part, float *out) {
@@ -271,6 +256,58 @@ template <int DIM> __global__ void __launch_bounds__(32 * WARPS, 2) attend(cuda_
     }
 }
 
+/* The same where many splits are under way: four warps, each one page for all four heads of the group, so that K and
+ * V are read once. Heads of 64. */
+__global__ void __launch_bounds__(32 * PAGES, 4) attend_deep(cuda_step step, cuda_attn a) {
+    enum { GROUP = 4 };
+    __shared__ __align__(16) float q[GROUP * 64], joined[GROUP * PAGES * PART_FLOATS];
+    __shared__ view v;
+    let_next_start();
+    const uint32_t t = blockIdx.z, head_kv = blockIdx.y, split = blockIdx.x;
+    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (threadIdx.x == 0) {
+        v = make_view(step, a, t, split);
+    }
+    __syncthreads();
+    wait_for_input();
+    size_t head0 = (size_t)t * a.n_head + head_kv * GROUP;
+    float *part = a.part + (head0 * a.n_splits + split) * PART_FLOATS;
+    size_t part_stride = (size_t)a.n_splits * PART_FLOATS;
+    if (sees_nothing(v)) {
+        if (threadIdx.x < GROUP) {
+            part[threadIdx.x * part_stride] = -INFINITY;
+        }
+        return;
+    }
+    const float *qkv = a.qkv + (size_t)t * (a.n_head + 2 * a.n_head_kv) * 64;
+    const float *cos_sin = a.cos_sin + (size_t)t * 64;
+    prepare_head<64>(qkv + (size_t)(head_kv * GROUP + warp) * 64, a.q_norm, cos_sin, 64, a.eps, (int)lane,
+                     q + warp * 64);
+    if (v.split_end == v.pos + 1 && warp == PAGES - 1) {
+        const float *k = qkv + (size_t)(a.n_head + head_kv) * 64;
+        prepare_head<64>(k, a.k_norm, cos_sin, 64, a.eps, (int)lane, joined);
+        store_head(a, v.page_of[v.pos % CUDA_SPLIT / PAGE], v.pos % PAGE, head_kv, joined, k + (size_t)a.n_head_kv * 64,
+                   (int)lane);
+    }
+    __syncthreads();
+    uint32_t page_begin = v.split_begin + warp * PAGE;
+    int from = v.begin > page_begin ? (int)(v.begin - page_begin) : 0;
+    int to = v.split_end > page_begin ? (int)(v.split_end - page_begin) : 0;
+    to = to < PAGE ? to : PAGE;
+    if (from < to) {
+        size_t at = v.page_of[warp] * a.page_stride + (size_t)head_kv * PAGE * 64;
+        attend_heads<GROUP>(a.keys + at, a.values + at, q, from, to, (int)lane, a.scale, joined + warp * PART_FLOATS,
+                            PAGES * PART_FLOATS);
+    } else if (lane < GROUP) {
+        joined[(lane * PAGES + warp) * PART_FLOATS] = -INFINITY;
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < GROUP * 64; i += blockDim.x) {
+        uint32_t g = i / 64;
+        join_pages(a, joined + g * PAGES * PART_FLOATS, 64, i % 64, part + g * part_stride, a.out + (head0 + g) * 64);
+    }
+}
+
 /* Prompts: a block takes several tokens against one split, whose pages then come from L1. shared as above, per token. */
 enum { PROMPT_TOKENS = 8 };
 
@@ -309,17 +346,19 @@ __global__ void __launch_bounds__(32 * WARPS, 2)
     }
 }
 
-/* Grid (heads, tokens), a thread per dimension. */
-__global__ void join_splits(cuda_step step, cuda_attn a, uint32_t first, bool fused) {
+/* Grid (heads, tokens). */
+__global__ void __launch_bounds__(JOIN_THREADS) join_splits(cuda_step step, cuda_attn a, uint32_t first, bool fused) {
+    __shared__ float staged[JOIN_FLOATS + JOIN_WARPS];
     if (fused) {
         let_next_start();
         wait_for_input();
     }
-    uint32_t t = first + blockIdx.y, d = threadIdx.x;
-    uint32_t n = step.tokens[t].pos / CUDA_SPLIT + 1;
+    uint32_t t = first + blockIdx.y, n = step.tokens[t].pos / CUDA_SPLIT + 1;
     const float *in = a.part + ((size_t)blockIdx.y * a.n_head + blockIdx.x) * a.n_splits * (a.dim + 2);
-    float top, sum, value = join_parts(in, n, a.dim, d, &top, &sum);
-    a.out[((size_t)t * a.n_head + blockIdx.x) * a.dim + d] = value / sum;
+    float value = join_ordered(in, n, a.dim, 0, a.dim, threadIdx.x, JOIN_THREADS, staged, [] { __syncthreads(); });
+    if (threadIdx.x < a.dim) {
+        a.out[((size_t)t * a.n_head + blockIdx.x) * a.dim + threadIdx.x] = value;
+    }
 }
 
 /* Shared memory per token: q, and per head and page dim + 2 floats. Open refuses heads that need more than there is. */
@@ -342,7 +381,13 @@ extern "C" cudaError_t cuda_attend(const cuda_step *step, const cuda_attn *a, ui
     config.numAttrs = fused ? 1 : 0;
     cudaError_t status;
     if (fused) {
-        status = cudaLaunchKernelEx(&config, a->dim == 64 ? attend<64> : attend<0>, *step, *a);
+        if (a->dim == 64 && a->n_head == 4 * a->n_head_kv && a->n_splits * n >= DEEP) {
+            config.blockDim = dim3(32 * PAGES);
+            config.dynamicSmemBytes = 0;
+            status = cudaLaunchKernelEx(&config, attend_deep, *step, *a);
+        } else {
+            status = cudaLaunchKernelEx(&config, a->dim == 64 ? attend<64> : attend<0>, *step, *a);
+        }
     } else {
         uint32_t fit = (uint32_t)((44 << 10) / shared_of(a)), most = PROMPT_TOKENS,
                  per_block = fit < 1      ? 1
@@ -355,7 +400,7 @@ extern "C" cudaError_t cuda_attend(const cuda_step *step, const cuda_attn *a, ui
     }
     if (status == cudaSuccess && a->n_splits > 1) {
         config.gridDim = dim3(a->n_head, n);
-        config.blockDim = dim3(a->dim);
+        config.blockDim = dim3(JOIN_THREADS);
         config.dynamicSmemBytes = 0;
         status = cudaLaunchKernelEx(&config, join_splits, *step, *a, first, fused);
     }
@@ -363,7 +408,8 @@ extern "C" cudaError_t cuda_attend(const cuda_step *step, const cuda_attn *a, ui
 }
 
 extern "C" cudaError_t cuda_attend_setup(void) {
-    const void *kernels[] = {(const void *)attend<64>, (const void *)attend<0>, (const void *)join_splits};
+    const void *kernels[] = {(const void *)attend<64>, (const void *)attend<0>, (const void *)attend_deep,
+                             (const void *)join_splits};
     for (const void *k : kernels) { /* as the decode kernels, among which these stand */
         cudaError_t status =
             cudaFuncSetAttribute(k, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);

@@ -1,204 +1,13 @@
 /*
- * One token per row: each phase of a layer is one kernel. A block of 16 warps owns some output rows; a warp takes a row of
- * 2048 columns, a lane 64 of its weights. Integer sums go from four lanes to the term of a super-block, terms through
- * shared memory to the thread that adds them in order: the arithmetic of matmul.cu. What does not depend on the kernel
- * before is fetched before waiting for it. Norms and quantisation are repeated by every block: 8 KiB from L2 instead of a
- * grid-wide barrier. Limit: the weights' bytes; products run at 85-100% of it on an H200, the steps between them take
- * twice as long again. Registers are not capped to let two blocks share an SM: spills cost more than the overlap gave.
+ * One token per row: each phase of a layer is one kernel. A block of 16 warps owns some output rows; a warp takes a
+ * row of 2048 columns, a lane 64 of its weights (decode.cuh). What does not depend on the kernel before is fetched
+ * before waiting for it. Norms and quantisation are repeated by every block: 8 KiB from L2 instead of a grid-wide
+ * barrier. Limit: the weights' bytes; products run at 85-100% of it on an H200, the steps between them take twice as
+ * long again. Registers are capped so that two blocks share an SM only for several rows: with one row spills cost more
+ * than the overlap gives.
  */
-#include "backend/cuda/common.cuh"
+#include "backend/cuda/decode.cuh"
 #include "backend/cuda/route.cuh"
-
-enum { WARPS = CUDA_DECODE_BLOCK / 32, OWN = 16 /* channels or rows of a block in most kernels */ };
-
-/* Quantised vectors in shared memory. */
-struct vectors {
-    int8_t *hi, *lo; /* [n][4][n_cols / 64][16]: the i-th 16 of each piece together, so that lanes read side by side */
-    int *sums;       /* [n][n_cols / 32] */
-    float *scale;    /* [n][n_cols / 256] */
-    float *squares;  /* [n_cols / 256] of the first */
-    float *terms;    /* [rows][n_cols / 256] */
-    uint32_t n_cols;
-};
-
-__host__ __device__ static size_t vectors_bytes(uint32_t n, uint32_t n_cols, uint32_t rows) {
-    size_t bytes = (size_t)n * n_cols * 2 + ((size_t)n * (n_cols / 32) + (size_t)(n + 1 + rows) * (n_cols / 256)) * 4;
-    return (bytes + 15) / 16 * 16;
-}
-
-__device__ static vectors vectors_at(uint8_t *base, uint32_t n, uint32_t n_cols) {
-    vectors v;
-    v.n_cols = n_cols;
-    v.hi = (int8_t *)base;
-    v.lo = v.hi + (size_t)n * n_cols;
-    v.sums = (int *)(v.lo + (size_t)n * n_cols);
-    v.scale = (float *)(v.sums + (size_t)n * (n_cols / 32));
-    v.squares = v.scale + n * (n_cols / 256);
-    v.terms = v.squares + n_cols / 256;
-    return v;
-}
-
-/* A warp's gains in the norm of one vector of at most 16 * 256 values: those of block number `warp`. */
-struct gains8 {
-    float g[8];
-};
-
-__device__ __forceinline__ gains8 load_gains(const float *gain, uint32_t n_cols) {
-    gains8 w = {};
-    uint32_t at = threadIdx.x * 8;
-    if (at < n_cols) {
-        float4 a = *(const float4 *)(gain + at), b = *(const float4 *)(gain + at + 4);
-        w = {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
-    }
-    return w;
-}
-
-/* Vectors of x[n][n_cols], a warp per block of 256; with gains, one vector under a norm. */
-__device__ static void quantize_vectors(const vectors &v, const float *x, uint32_t n, const gains8 *gain) {
-    uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32, n_all = n * (v.n_cols / 256);
-    float4 x0 = {}, x1 = {};
-    if (warp < n_all) {
-        x0 = __ldcg((const float4 *)(x + warp * 256 + lane * 8));
-        x1 = __ldcg((const float4 *)(x + warp * 256 + lane * 8 + 4));
-    }
-#pragma unroll 1
-    for (uint32_t b = warp; b < n_all; b += WARPS) {
-        uint32_t at = b * 256 + lane * 8;
-        float u[8] = {x0.x, x0.y, x0.z, x0.w, x1.x, x1.y, x1.z, x1.w};
-        if (b + WARPS < n_all) { /* the next block's values travel meanwhile */
-            x0 = __ldcg((const float4 *)(x + at + WARPS * 256));
-            x1 = __ldcg((const float4 *)(x + at + WARPS * 256 + 4));
-        }
-        if (gain) {
-            float s = squares_256(u);
-            if (lane == 0) {
-                v.squares[b] = s;
-            }
-#pragma unroll
-            for (int k = 0; k < 8; k++) {
-                u[k] *= gain->g[k];
-            }
-        }
-        uint2 hi, lo;
-        int sum;
-        float top = quantize_256(u, &hi, &lo, &sum);
-        uint32_t n_blocks = v.n_cols / 256, c = b % n_blocks * 256 + lane * 8;
-        uint32_t to = b / n_blocks * v.n_cols + c / 16 % 4 * (v.n_cols / 4) + c / 64 * 16 + c % 16;
-        *(uint2 *)(v.hi + to) = hi;
-        *(uint2 *)(v.lo + to) = lo;
-        if (lane % 4 == 0) {
-            v.sums[at / 32] = sum;
-        }
-        if (lane == 0) {
-            v.scale[b] = top;
-        }
-    }
-}
-
-/* The norm's scale of the first vector, of at most 2048 values, by every thread for itself; after a barrier. */
-__device__ static float norm_of(const vectors &v, float eps) {
-    float sum = 0;
-#pragma unroll
-    for (uint32_t b = 0; b < 8; b++) {
-        sum += b < v.n_cols / 256 ? v.squares[b] : 0.0f;
-    }
-    return norm_scale(sum, v.n_cols, eps);
-}
-
-/* A lane's 64 activations. */
-struct lane_acts {
-    uint32_t hi[16], lo[16];
-    int sum_a, sum_b;
-    float scale;
-};
-
-__device__ __forceinline__ void load_acts(const vectors &v, uint32_t vector, uint32_t piece, float norm, lane_acts *x) {
-    size_t at = (size_t)vector * v.n_cols + piece * 64, first = (size_t)vector * v.n_cols + piece * 16;
-#pragma unroll
-    for (int i = 0; i < 4; i++) {
-        uint4 h = *(const uint4 *)(v.hi + first + i * (v.n_cols / 4));
-        uint4 l = *(const uint4 *)(v.lo + first + i * (v.n_cols / 4));
-        x->hi[4 * i] = h.x, x->hi[4 * i + 1] = h.y, x->hi[4 * i + 2] = h.z, x->hi[4 * i + 3] = h.w;
-        x->lo[4 * i] = l.x, x->lo[4 * i + 1] = l.y, x->lo[4 * i + 2] = l.z, x->lo[4 * i + 3] = l.w;
-    }
-    x->sum_a = v.sums[at / 32];
-    x->sum_b = v.sums[at / 32 + 1];
-    x->scale = v.scale[at / 256] * norm;
-}
-
-__device__ __forceinline__ void dot4(uint32_t w, const lane_acts &x, int j, int *hi, int *lo) {
-    *hi = __dp4a((int)w, (int)x.hi[j], *hi);
-    *lo = __dp4a((int)w, (int)x.lo[j], *lo);
-}
-
-/* The term of the super-block that this lane and its three neighbours hold; valid in lanes 4i. */
-template <int TYPE>
-__device__ __forceinline__ float piece_term(const lane_weights &w, const lane_acts &x, uint32_t piece) {
-    uint32_t word[8] = {w.a.x, w.a.y, w.a.z, w.a.w, w.b.x, w.b.y, w.b.z, w.b.w};
-    int hi, lo, mins = 0;
-    if (TYPE == CUDA_Q6_K) {
-        uint32_t h[4] = {w.c.x, w.c.y, w.c.z, w.c.w};
-        int sum_hi[4] = {0, 0, 0, 0}, sum_lo[4] = {0, 0, 0, 0};
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            uint32_t a, b;
-            q6_bytes(word[j], h[j / 4], h[2 + j / 4], j % 4, &a, &b);
-            dot4(a, x, j, &sum_hi[j / 4], &sum_lo[j / 4]);
-            dot4(b, x, 8 + j, &sum_hi[2 + j / 4], &sum_lo[2 + j / 4]);
-        }
-        hi = lo = 0;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            hi += scale_byte(w.s, i) * sum_hi[i];
-            lo += scale_byte(w.s, i) * sum_lo[i];
-        }
-    } else {
-        int hi_a = 0, lo_a = 0, hi_b = 0, lo_b = 0;
-#pragma unroll
-        for (int j = 0; j < 8; j++) {
-            uint32_t a, b;
-            q4_bytes(word[j], &a, &b);
-            if (TYPE == CUDA_Q5_K) {
-                a |= q5_bit(w.s, j);
-                b |= q5_bit(w.e, j);
-            }
-            dot4(a, x, j, &hi_a, &lo_a);
-            dot4(b, x, 8 + j, &hi_b, &lo_b);
-        }
-        uint32_t s = piece_scales(w.c, piece);
-        int sc_a = s & 63, sc_b = s >> 6 & 63;
-        hi = sc_a * hi_a + sc_b * hi_b;
-        lo = sc_a * lo_a + sc_b * lo_b;
-        mins = (int)(s >> 12 & 63) * x.sum_a + (int)(s >> 18) * x.sum_b;
-        mins += __shfl_xor_sync(FULL, mins, 1);
-        mins += __shfl_xor_sync(FULL, mins, 2);
-    }
-    hi += __shfl_xor_sync(FULL, hi, 1);
-    lo += __shfl_xor_sync(FULL, lo, 1);
-    hi += __shfl_xor_sync(FULL, hi, 2);
-    lo += __shfl_xor_sync(FULL, lo, 2);
-    return block_term(TYPE, hi, lo, mins, TYPE == CUDA_Q6_K ? w.e : w.c.x, x.scale);
-}
-
-/* Sum of a row's terms, in order; eight loads at a time, because one after the other would wait for each. */
-__device__ __forceinline__ float row_sum(const vectors &v, uint32_t row) {
-    uint32_t n = v.n_cols / 256;
-    const float *terms = v.terms + row * n;
-    float sum = 0;
-#pragma unroll 1
-    for (uint32_t b = 0; b < n; b += 8) {
-        float x[8];
-#pragma unroll
-        for (uint32_t k = 0; k < 8; k++) {
-            x[k] = b + k < n ? terms[b + k] : 0.0f;
-        }
-#pragma unroll
-        for (uint32_t k = 0; k < 8; k++) {
-            sum += x[k];
-        }
-    }
-    return sum;
-}
 
 /*
  * A warp's items are rows of one matrix, `step` rows apart, and of each the same 2048 columns. The warp copies them to a
@@ -261,24 +70,10 @@ __device__ __forceinline__ void copy_item(const cuda_mat &m, cursor *c, uint32_t
     }
 }
 
+/* From a slot: q, then h and s (Q6_K), s and h (Q5_K), d. */
 template <int TYPE> __device__ __forceinline__ lane_weights read_item(uint32_t lane, const uint8_t *slot) {
-    lane_weights w;
-    w.a = *(const uint4 *)(slot + lane * 16);
-    w.b = *(const uint4 *)(slot + 512 + lane * 16);
-    if (TYPE == CUDA_Q6_K) {
-        w.c = *(const uint4 *)(slot + 1024 + lane * 16);
-        w.s = *(const uint32_t *)(slot + 1536 + lane * 4);
-        w.e = *(const uint16_t *)(slot + 1664 + lane / 4 * 2);
-    } else {
-        w.c = *(const uint4 *)(slot + 1024 + lane / 4 * 16);
-        w.s = w.e = 0;
-        if (TYPE == CUDA_Q5_K) {
-            uint2 h = *(const uint2 *)(slot + 1152 + lane * 8);
-            w.s = h.x;
-            w.e = h.y;
-        }
-    }
-    return w;
+    bool q6 = TYPE == CUDA_Q6_K;
+    return read_planes<TYPE>(slot, 512, slot + (q6 ? 1024 : 1152), slot + (q6 ? 1536 : 1024), slot + 1664, lane);
 }
 
 template <int DEPTH, int TYPE>
@@ -385,8 +180,8 @@ __device__ static float step_channel(const cuda_conv &conv, const conv_channel &
     return sum;
 }
 
-template <int TYPE>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int TYPE, int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_in_proj(cuda_step step, cuda_mat m, const float *h, const float *gain, float eps, cuda_conv conv, float *y) {
     __shared__ conv_channel channels[OWN];
     let_next_start();
@@ -412,7 +207,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
 }
 
 /* ---- q, k and v. Grid (rows / 16, tokens); a block's rows are all of one matrix. */
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_qkv(cuda_mat wq, cuda_mat wk, cuda_mat wv, const float *h, const float *gain, float eps, float *qkv) {
     let_next_start();
     uint32_t n_rows = wq.n_rows + wk.n_rows + wv.n_rows, first = blockIdx.x * OWN, t = blockIdx.y,
@@ -450,8 +246,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
 }
 
 /* ---- out_proj or attn_output, residual, the router's partial sums. Grid (rows / 16, tokens). */
-template <int TYPE>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int TYPE, int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_out(cuda_mat m, const float *x, float *h, cuda_route r, bool routed) {
     __shared__ float own[OWN];
     __shared__ __align__(16) float router[64][OWN];
@@ -513,8 +309,8 @@ __device__ static void add_router_parts(const cuda_route &r, uint32_t t, uint32_
     }
 }
 
-template <int TYPE>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int TYPE, int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_gate_up(cuda_step step, cuda_mat gate, cuda_mat up, const float *h, const float *gain, float eps,
                    cuda_route r, bool routed, uint32_t units, float *hidden) {
     __shared__ float sums[64], score[64], gains[CUDA_USED_MAX];
@@ -569,8 +365,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
 }
 
 /* ---- down of the chosen experts, their weighted sum, residual. Grid (rows / 16, tokens). */
-template <int TYPE>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int TYPE, int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_down(cuda_step step, cuda_mat m, const float *hidden, float *h, cuda_route r, bool routed) {
     __shared__ uint32_t ids[CUDA_USED_MAX];
     __shared__ float gains[CUDA_USED_MAX];
@@ -619,8 +415,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
 }
 
 /* ---- The head. Grid (blocks, tokens). */
-template <int TYPE>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
+template <int TYPE, int BLOCKS>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
     decode_head(cuda_mat m, const float *h, const float *gain, float eps, uint32_t rows, float *logits) {
     let_next_start();
     uint32_t t = blockIdx.y, first = blockIdx.x * rows, n_rows = m.n_rows - first < rows ? m.n_rows - first : rows;
@@ -647,9 +443,12 @@ static size_t shared_size(uint32_t n, uint32_t n_cols, uint32_t rows, uint32_t d
     return vectors_bytes(n, n_cols, rows) + (size_t)WARPS * depth * slot;
 }
 
-/* The instance of a kernel for a type. */
-#define FOR_TYPE(kernel, type)                                                                                         \
-    ((type) == CUDA_Q4_K ? kernel<CUDA_Q4_K> : (type) == CUDA_Q5_K ? kernel<CUDA_Q5_K> : kernel<CUDA_Q6_K>)
+/* The instance of a kernel for a type and n rows: several rows fill two blocks per SM, one row does not. */
+#define FOR_BLOCKS(kernel, type, blocks)                                                                               \
+    ((type) == CUDA_Q4_K   ? kernel<CUDA_Q4_K, blocks>                                                                 \
+     : (type) == CUDA_Q5_K ? kernel<CUDA_Q5_K, blocks>                                                                 \
+                           : kernel<CUDA_Q6_K, blocks>)
+#define FOR_TYPE(kernel, type, n) ((n) > 1 ? FOR_BLOCKS(kernel, type, 2) : FOR_BLOCKS(kernel, type, 1))
 
 template <class... Params, class... Args>
 static cudaError_t launch(void (*kernel)(Params...), dim3 grid, size_t bytes, cudaStream_t stream, Args... args) {
@@ -667,10 +466,13 @@ static cudaError_t launch(void (*kernel)(Params...), dim3 grid, size_t bytes, cu
 }
 
 extern "C" cudaError_t cuda_decode_setup(int shared_max) {
-#define ALL_TYPES(kernel)                                                                                              \
-    (const void *)kernel<CUDA_Q4_K>, (const void *)kernel<CUDA_Q5_K>, (const void *)kernel<CUDA_Q6_K>
-    const void *kernels[] = {ALL_TYPES(decode_in_proj), ALL_TYPES(decode_out),  ALL_TYPES(decode_gate_up),
-                             ALL_TYPES(decode_down),    ALL_TYPES(decode_head), (const void *)decode_qkv};
+#define ALL_TYPES(kernel, blocks)                                                                                      \
+    (const void *)kernel<CUDA_Q4_K, blocks>, (const void *)kernel<CUDA_Q5_K, blocks>,                                  \
+        (const void *)kernel<CUDA_Q6_K, blocks>
+#define ALL(kernel) ALL_TYPES(kernel, 1), ALL_TYPES(kernel, 2)
+    const void *kernels[] = {ALL(decode_in_proj),        ALL(decode_out),  ALL(decode_gate_up),
+                             ALL(decode_down),           ALL(decode_head), (const void *)decode_qkv<1>,
+                             (const void *)decode_qkv<2>};
     for (const void *k : kernels) {
         cudaFuncAttributes a;
         cudaError_t status = cudaFuncGetAttributes(&a, k);
@@ -693,23 +495,23 @@ extern "C" cudaError_t cuda_decode_setup(int shared_max) {
 extern "C" cudaError_t cuda_decode_in_proj(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                            float eps, const cuda_conv *conv, float *y, cudaStream_t stream) {
     size_t bytes = shared_size(1, conv->d, 3 * OWN, IN_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_in_proj, w->type), dim3(conv->d / OWN, step->n), bytes, stream, *step, *w, h, gain,
-                  eps, *conv, y);
+    return launch(FOR_TYPE(decode_in_proj, w->type, step->n), dim3(conv->d / OWN, step->n), bytes, stream, *step, *w, h,
+                  gain, eps, *conv, y);
 }
 
 extern "C" cudaError_t cuda_decode_qkv(const cuda_step *step, const cuda_mat w[3], const float *h, const float *gain,
                                        float eps, float *qkv, cudaStream_t stream) {
     uint32_t rows = w[0].n_rows + w[1].n_rows + w[2].n_rows, slot = slot_bytes(CUDA_Q6_K);
-    return launch(decode_qkv, dim3(rows / OWN, step->n), shared_size(1, w[0].n_cols, OWN, ROW_DEPTH, slot), stream,
-                  w[0], w[1], w[2], h, gain, eps, qkv);
+    return launch(step->n > 1 ? decode_qkv<2> : decode_qkv<1>, dim3(rows / OWN, step->n),
+                  shared_size(1, w[0].n_cols, OWN, ROW_DEPTH, slot), stream, w[0], w[1], w[2], h, gain, eps, qkv);
 }
 
 extern "C" cudaError_t cuda_decode_out(const cuda_step *step, const cuda_mat *w, const float *x, float *h,
                                        const cuda_route *r, cudaStream_t stream) {
     cuda_route none = {};
     size_t bytes = shared_size(1, w->n_cols, OWN, ROW_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_out, w->type), dim3(w->n_rows / OWN, step->n), bytes, stream, *w, x, h, r ? *r : none,
-                  r != NULL);
+    return launch(FOR_TYPE(decode_out, w->type, step->n), dim3(w->n_rows / OWN, step->n), bytes, stream, *w, x, h,
+                  r ? *r : none, r != NULL);
 }
 
 extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat *gate, const cuda_mat *up,
@@ -720,7 +522,7 @@ extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat
     while (gate->n_rows % units) { /* ends: units = n_rows divides, and a block has a thread for each of up to 512 */
         units++;
     }
-    return launch(FOR_TYPE(decode_gate_up, gate->type), dim3(all / units, step->n),
+    return launch(FOR_TYPE(decode_gate_up, gate->type, step->n), dim3(all / units, step->n),
                   shared_size(1, gate->n_cols, 2 * units, GATE_UP_DEPTH, slot_bytes(gate->type)), stream, *step, *gate,
                   *up, h, gain, eps, r ? *r : none, r != NULL, units, hidden);
 }
@@ -730,14 +532,14 @@ extern "C" cudaError_t cuda_decode_down(const cuda_step *step, const cuda_mat *d
     cuda_route none = {};
     uint32_t used = r ? r->used : 1;
     size_t bytes = shared_size(used, down->n_cols, used * OWN, DOWN_DEPTH, slot_bytes(down->type));
-    return launch(FOR_TYPE(decode_down, down->type), dim3(down->n_rows / OWN, step->n), bytes, stream, *step, *down,
-                  hidden, h, r ? *r : none, r != NULL);
+    return launch(FOR_TYPE(decode_down, down->type, step->n), dim3(down->n_rows / OWN, step->n), bytes, stream, *step,
+                  *down, hidden, h, r ? *r : none, r != NULL);
 }
 
 extern "C" cudaError_t cuda_decode_head(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                         float eps, float *logits, uint32_t n_sm, cudaStream_t stream) {
     uint32_t rows = ((w->n_rows + n_sm - 1) / n_sm + 7) / 8 * 8;
-    return launch(FOR_TYPE(decode_head, w->type), dim3((w->n_rows + rows - 1) / rows, step->n),
+    return launch(FOR_TYPE(decode_head, w->type, step->n), dim3((w->n_rows + rows - 1) / rows, step->n),
                   shared_size(1, w->n_cols, rows, HEAD_DEPTH, slot_bytes(w->type)), stream, *w, h, gain, eps, rows,
                   logits);
 }
