@@ -194,15 +194,21 @@ static sluice_status run_raw(struct bench *b, const char *self, sluice_error *er
 
 /* ---- probe */
 
-static void add_item(struct json_object *items, const char *name, const char *unit, uint32_t threads, double median,
-                     double best, uint32_t n, const char *how) {
+/* rate: {"best", "median", "least", "passes"} in the probe's unit; scale takes it to the record's. */
+static void add_item(struct json_object *items, const char *name, const char *unit, uint32_t threads,
+                     struct json_object *rate, double scale, const char *how) {
+    static const struct {
+        const char *to, *from;
+    } numbers[] = {{"median", "median"}, {"min", "least"}, {"max", "best"}};
     struct json_object *o = json_object_new_object();
+    uint32_t n = json_member_u32(rate, "passes");
     json_object_object_add(o, "name", json_object_new_string(name));
     json_object_object_add(o, "unit", json_object_new_string(unit));
     json_object_object_add(o, "threads", json_object_new_int64(threads));
-    json_object_object_add(o, "median", isfinite(median) ? json_object_new_double(median) : NULL);
-    json_object_object_add(o, "min", NULL);
-    json_object_object_add(o, "max", isfinite(best) ? json_object_new_double(best) : NULL);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        double v = scale * json_member_number(rate, numbers[i].from, NAN);
+        json_object_object_add(o, numbers[i].to, isfinite(v) ? json_object_new_double(v) : NULL);
+    }
     json_object_object_add(o, "n", n ? json_object_new_int64(n) : NULL);
     json_object_object_add(o, "samples", NULL);
     json_object_object_add(o, "theory", NULL);
@@ -213,16 +219,25 @@ static void add_item(struct json_object *items, const char *name, const char *un
 
 static void add_memory(struct json_object *items, struct json_object *memory, const char *name) {
     char key[16];
-    uint32_t threads = json_member_u32(memory, "threads");
     snprintf(key, sizeof key, "%s_gb_s", name);
     struct json_object *rate = json_member(memory, key, json_type_object);
     if (rate) {
-        add_item(items, name, "GB/s", threads, json_member_number(rate, "median", NAN),
-                 json_member_number(rate, "best", NAN), json_member_u32(rate, "passes"), NULL);
+        add_item(items, name, "GB/s", json_member_u32(memory, "threads"), rate, 1, NULL);
     }
 }
 
-/* The probe's own form, version 1. */
+static void add_barrier(struct json_object *items, struct json_object *memory) {
+    struct json_object *rate = json_object_new_object();
+    double ns = json_member_number(memory, "barrier_ns", NAN);
+    static const char *const keys[] = {"median", "least", "best"};
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0] && isfinite(ns); i++) {
+        json_object_object_add(rate, keys[i], json_object_new_double(ns));
+    }
+    json_object_object_add(rate, "passes", json_object_new_int(1));
+    add_item(items, "barrier", "us", json_member_u32(memory, "threads"), rate, 1e-3, "spinning");
+    json_object_put(rate);
+}
+
 static struct json_object *convert_probe(struct json_object *o, double seconds) {
     struct json_object *line = json_object_new_object(), *items = json_object_new_array();
     struct json_object *memory = json_member(o, "memory", json_type_array),
@@ -236,16 +251,15 @@ static struct json_object *convert_probe(struct json_object *o, double seconds) 
         struct json_object *m = json_object_array_get_idx(memory, i);
         add_memory(items, m, "read");
         add_memory(items, m, "copy");
-        double barrier = json_member_number(m, "barrier_ns", NAN) * 1e-3;
-        add_item(items, "barrier", "us", json_member_u32(m, "threads"), barrier, barrier, 1, "spinning");
+        add_barrier(items, m);
     }
     for (size_t i = 0; peak && i < json_object_array_length(peak); i++) {
         struct json_object *p = json_object_array_get_idx(peak, i);
         struct json_object *kind = json_member(p, "kind", json_type_string),
                            *isa = json_member(p, "isa", json_type_string);
-        double tops = json_member_number(p, "gop_s", NAN) * 1e-3;
-        if (kind && isa) {
-            add_item(items, json_object_get_string(kind), "Tops/s", json_member_u32(p, "threads"), NAN, tops, 0,
+        struct json_object *rate = json_member(p, "gop_s", json_type_object);
+        if (kind && isa && rate) {
+            add_item(items, json_object_get_string(kind), "Tops/s", json_member_u32(p, "threads"), rate, 1e-3,
                      json_object_get_string(isa));
         }
     }
@@ -253,12 +267,15 @@ static struct json_object *convert_probe(struct json_object *o, double seconds) 
 }
 
 /* A line in the record's form: `kind` goes first, the chain is the writer's. */
+/* What a record's line has of it; the rest stands in the run line's environment. */
 static struct json_object *take_probe(struct json_object *o) {
+    static const char *const keys[] = {"device", "power_cap_w", "seconds", "items"};
     struct json_object *line = json_object_new_object();
     json_object_object_add(line, "kind", json_object_new_string("probe"));
-    json_object_object_foreach(o, key, value) {
-        if (strcmp(key, "kind") != 0 && strcmp(key, "prev") != 0) {
-            json_object_object_add(line, key, json_object_get(value));
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        struct json_object *v = NULL;
+        if (json_object_object_get_ex(o, keys[i], &v)) {
+            json_object_object_add(line, keys[i], json_object_get(v));
         }
     }
     return line;

@@ -153,7 +153,7 @@ static void put_item(struct buf *b, const struct probe_gpu *gpu, const struct cu
 }
 
 void probe_gpu_json(struct buf *b, const struct probe_gpu *gpu) {
-    buf_printf(b, "{\"device\":\"gpu%u\",\"name\":", gpu->device);
+    buf_printf(b, "{\"kind\":\"probe\",\"device\":\"gpu%u\",\"name\":", gpu->device);
     buf_json_string(b, gpu->limits.name, strlen(gpu->limits.name));
     if (gpu->power_cap_w > 0) {
         buf_printf(b, ",\"power_cap_w\":%g", gpu->power_cap_w);

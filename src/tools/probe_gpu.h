@@ -35,7 +35,7 @@ sluice_status probe_gpu_run(const struct probe_gpu_options *options,
                             void (*on_result)(void *ctx, const struct probe_gpu *gpu), void *ctx, sluice_error *err);
 /* Memory bandwidth on paper: two transfers per clock over the bus (GDDR and HBM as NVML reports their clocks); 0 unknown. */
 double probe_gpu_paper_gb_s(const struct nvml_info *info);
-/* {"device":"gpu0","name":...,"power_cap_w":...,"seconds":...,"items":[...]}, items as in docs/records.md */
+/* {"kind":"probe","device":"gpu0","name":...,"power_cap_w":...,"seconds":...,"items":[...]}, items as in docs/records.md */
 void probe_gpu_json(struct buf *b, const struct probe_gpu *gpu);
 void probe_gpu_text(struct buf *b, const struct probe_gpu *gpu);
 
