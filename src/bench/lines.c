@@ -180,7 +180,7 @@ void lines_put_sample(struct buf *l, const char *row, uint32_t target, bool raw,
 }
 
 sluice_status bench_write_samples(struct bench *b, struct row *row, sluice_error *err) {
-    for (; row->n_written < row->n_samples; row->n_written++) {
+    for (; !row->unrecorded && row->n_written < row->n_samples; row->n_written++) {
         lines_put_sample(&b->line, row->key, 0, row->test == TEST_RAW, &row->samples[row->n_written]);
         sluice_status status = write_line(b, err);
         if (status != SLUICE_OK) {

@@ -92,6 +92,7 @@ struct row {
     bool refused;                                         /* the server takes no request of this size */
     double slo_ttft_ms, slo_tpot_ms;                      /* a request within both counts as good; 0 = no such target */
     struct sample *samples;                               /* [n_samples], warm-ups too; owned */
+    bool unrecorded; /* its samples are counted and not written: work repeated to fill an energy window */
     uint32_t n_samples, cap_samples, n_written, n_failed, n_ok;
     char error[320]; /* of the first request that failed */
     struct stats_summary metric[N_METRICS];

@@ -109,6 +109,7 @@ static sluice_status fill_window(struct bench *b, const struct cell *cell, const
     for (uint32_t i = 0; i < ROUNDS_MAX; i++) {
         struct row row;
         row_init(&row, cell, false);
+        row.unrecorded = true;
         status = bench_send_rounds(b, &row, prompt, 0, err);
         for (uint32_t k = 0; status == SLUICE_OK && k < row.n_samples; k++) {
             const struct sample *s = &row.samples[k];
