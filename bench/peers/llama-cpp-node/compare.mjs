@@ -4,8 +4,8 @@
 //     node compare.mjs --model FILE [--sluice ../../../build/sluice] [--p 512] [--n 128] [--d 0] [--b 1]
 //                      [--blocks 6] [--r 1] [--threads N] [--tune] [--json]
 //
-// Per test: the median rate of each over the blocks, and the median of the per-block ratios with a bootstrap 95%
-// interval (from 5 blocks on). A ratio whose interval holds 1 is no difference.
+// Per test: the median rate of each over the blocks, and the median of the per-block ratios with its
+// order-statistic interval and the level that this has (from 5 blocks on; 95% from 6 on). A ratio whose interval holds 1 is no difference.
 
 import {execFile} from "node:child_process";
 import os from "node:os";
@@ -107,7 +107,8 @@ function conclude(row, load) {
 }
 
 function print(c) {
-    const show = (s) => `${s.median.toFixed(2)}${s.ci95 ? ` [${s.ci95.map((x) => x.toFixed(2)).join(" - ")}]` : ""}`;
+    const show = (s) => s.median.toFixed(2) + (s.interval
+        ? ` [${s.interval.map((x) => x.toFixed(2)).join(" - ")}; ${(100 * s.level).toFixed(1)}%]` : "");
     console.log(`${c.test}: sluice ${show(c.sluice.tok_s)} tok/s, llama.cpp ${show(c.llama_cpp.tok_s)} tok/s ` +
         `(flash ${c.llama_cpp.flash_attention}, ubatch ${c.llama_cpp.ubatch}), ratio ${show(c.ratio)}`);
 }

@@ -1,7 +1,5 @@
-// Median and bootstrap interval as `sluice raw` gives them (src/base/stats.c): linear quantiles, 4000 seeded resamples,
-// an interval from 5 values on.
+// Median and its interval as records have them (src/base/stats.c): linear quantiles, an interval from 5 values on.
 
-const resamples = 4000;
 const minimum = 5;
 
 export function quantile(sorted, p) {
@@ -26,18 +24,29 @@ export function randomSource(seed) {
     };
 }
 
-// 95% interval of the median; null when there are too few values to say.
+// Order-statistic interval of the median (src/base/stats.c): the narrowest symmetric pair of sorted values with a level of at least
+// 0.95, or min to max with the level that it has. null when there are too few values to say.
 export function interval(x) {
     if (x.length < minimum) {
         return null;
     }
-    const random = randomSource(81);
     const sorted = [...x].sort(ascending);
-    const medians = Array.from({length: resamples}, () =>
-        median(Array.from(sorted, () => sorted[Math.floor(random() * sorted.length)]))).sort(ascending);
-    return [quantile(medians, 0.025), quantile(medians, 0.975)];
+    const n = sorted.length;
+    let term = 2 ** -n; // P(Binomial(n, 1/2) = k)
+    let below = 0;
+    let best = {k: 0, level: 1 - 2 * term};
+    for (let k = 0; 2 * k + 1 < n; k++) {
+        below += term;
+        if (1 - 2 * below < 0.95) {
+            break;
+        }
+        best = {k, level: 1 - 2 * below};
+        term *= (n - k) / (k + 1);
+    }
+    return {range: [sorted[best.k], sorted[n - 1 - best.k]], level: best.level};
 }
 
 export function summary(samples) {
-    return {median: median(samples), ci95: interval(samples), samples};
+    const found = interval(samples);
+    return {median: median(samples), interval: found?.range ?? null, level: found?.level ?? null, samples};
 }
