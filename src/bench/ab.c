@@ -6,6 +6,7 @@
 #include "bench/child.h"
 #include "bench/prompt.h"
 #include "machine/listener.h"
+#include "machine/process.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -99,18 +100,10 @@ static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
     return SLUICE_OK;
 }
 
-/* Bytes of the process, its mapped files included: what a second one beside it would need again. */
+/* All that A has mapped, files included: what a second server beside it would need again. */
 static uint64_t process_bytes(int pid) {
-    char path[64];
-    unsigned long long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", pid);
-    FILE *f = pid > 0 ? fopen(path, "re") : NULL;
-    if (!f) {
-        return 0;
-    }
-    pages = fscanf(f, "%*u %llu", &pages) == 1 ? pages : 0;
-    fclose(f);
-    return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+    uint64_t mapped = 0, resident;
+    return pid > 0 && process_memory("", pid, &mapped, &resident) ? mapped : 0;
 }
 
 static sluice_status put_up_both(struct run *r) {
@@ -236,21 +229,9 @@ struct rest {
 };
 
 static struct rest rest_start(const struct side *s) {
-    char path[64];
-    char text[1024];
-    unsigned long long user, sys;
     struct rest out = {.ns = clock_ns()};
-    snprintf(path, sizeof path, "/proc/%d/stat", s->pid);
-    FILE *f = s->pid > 0 ? fopen(path, "re") : NULL;
-    if (f) {
-        size_t n = fread(text, 1, sizeof text - 1, f);
-        text[n] = '\0';
-        fclose(f);
-        const char *after = strrchr(text, ')');
-        out.known =
-            after && sscanf(after + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &sys) == 2;
-        out.ticks = out.known ? user + sys : 0;
-    }
+    int parent;
+    out.known = s->pid > 0 && process_ticks("", s->pid, &out.ticks, &parent);
     return out;
 }
 

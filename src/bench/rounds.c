@@ -77,25 +77,6 @@ static sluice_status prime(struct bench *b, struct round *r, const struct prompt
     return status;
 }
 
-/* What the server's process holds now; the most of it that a row saw is the row's. */
-static void note_memory(const struct bench *b, struct row *row) {
-    char path[64], line[128];
-    unsigned long long kib;
-    if (b->server_pid <= 0) {
-        return;
-    }
-    snprintf(path, sizeof path, "/proc/%d/status", b->server_pid);
-    FILE *f = fopen(path, "re");
-    while (f && fgets(line, sizeof line, f)) {
-        if (sscanf(line, "VmRSS: %llu kB", &kib) == 1 && (int64_t)(kib << 10) > row->rss_bytes) {
-            row->rss_bytes = (int64_t)(kib << 10);
-        }
-    }
-    if (f) {
-        fclose(f);
-    }
-}
-
 static sluice_status send_round(struct bench *b, struct row *row, struct round *r, const struct prompt *prompt,
                                 uint32_t index, sluice_error *err) {
     const struct cell *cell = &row->cell;
@@ -154,7 +135,6 @@ static sluice_status send_all(struct bench *b, struct row *row, struct round *r,
         row->warmups += warmup && ok;
         row->runs += !warmup || !ok;
         b->requests_done += r->n;
-        note_memory(b, row);
         progress(b, row);
         TRY(bench_write_samples(b, row, err));
         if (stopped(b)) {
@@ -239,7 +219,6 @@ sluice_status bench_send_open_loop(struct bench *b, struct row *row, const struc
     }
     (void)all_ok(row->samples, row->n_samples, &reports);
     row->runs = row->n_samples;
-    note_memory(b, row);
     TRY(bench_write_samples(b, row, err));
     return stopped(b) ? fail(err, SLUICE_E_CANCELLED, "interrupted") : SLUICE_OK;
 }

@@ -20,26 +20,35 @@ static void put_word(struct buf *b, const char *word, size_t n) {
     }
 }
 
+/* An argument may itself be a command line (ab): a key is a key there too. */
 void cli_command_text(int argc, char **argv, char *out, size_t cap) {
     static const char key[] = "--api-key";
     struct buf b = {0};
+    bool secret = false; /* the next word is one */
     buf_puts(&b, "sluice");
     for (int i = 0; i < argc; i++) {
-        const char *a = argv[i];
-        bool quoted = strchr(a, ' ') != NULL;
+        bool quoted = strchr(argv[i], ' ') != NULL;
+        bool text = i > 0 && strcmp(argv[i - 1], "--label") == 0;
         buf_puts(&b, quoted ? " '" : " ");
-        bool secret = i > 0 && strcmp(argv[i - 1], key) == 0;
-        if (secret || strncmp(a, "--api-key=", 10) == 0) {
-            buf_puts(&b, secret ? "***" : "--api-key=***");
-            a = "";
-        }
-        while (*a) {
+        for (const char *a = argv[i]; *a || secret;) {
             size_t n = strcspn(a, " ");
-            put_word(&b, a, n);
-            a += n;
-            if (*a) {
-                buf_putc(&b, *a++);
+            bool is_key = n == strlen(key) && memcmp(a, key, n) == 0;
+            if (secret && (n > 0 || !*a)) {
+                buf_puts(&b, "***");
+                secret = false;
+            } else if (n > strlen(key) && memcmp(a, "--api-key=", 10) == 0) {
+                buf_puts(&b, "--api-key=***");
+            } else if (text) {
+                buf_append(&b, a, n);
+            } else {
+                put_word(&b, a, n);
             }
+            secret = secret || is_key;
+            a += n;
+            if (!*a) {
+                break;
+            }
+            buf_putc(&b, *a++);
         }
         buf_puts(&b, quoted ? "'" : "");
     }

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "machine/process.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -115,39 +116,6 @@ static double cpu_mhz(const struct watch *w) {
     return v;
 }
 
-/* Ticks of a process with its threads and with its children that have ended, and its parent; false when it is gone. */
-static bool process_ticks(const struct watch *w, int pid, uint64_t *out, int *parent) {
-    char path[64];
-    char text[1024];
-    unsigned long long v[4] = {0}; /* utime stime cutime cstime */
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    FILE *f = open_at(w, path);
-    if (!f) {
-        return false;
-    }
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = '\0';
-    const char *after = strrchr(text, ')'); /* the name before it may hold anything */
-    bool ok = after && sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %llu %llu", parent,
-                              &v[0], &v[1], &v[2], &v[3]) == 5;
-    *out = v[0] + v[1] + v[2] + v[3];
-    return ok;
-}
-
-static uint64_t process_rss(const struct watch *w, int pid) {
-    char path[64];
-    unsigned long long pages = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", pid);
-    FILE *f = open_at(w, path);
-    if (!f) {
-        return 0;
-    }
-    bool ok = fscanf(f, "%*u %llu", &pages) == 1;
-    fclose(f);
-    return ok ? pages * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 static void add_process(struct watch *w, int pid) {
     for (uint32_t i = 0; i < w->n_own; i++) {
         if (w->own[i] == pid) {
@@ -195,7 +163,7 @@ static void read_ticks(struct watch *w, struct ticks *out) {
     for (uint32_t i = 0; i < w->n_own; i++) {
         uint64_t t;
         int parent;
-        if (process_ticks(w, w->own[i], &t, &parent)) {
+        if (process_ticks(w->options.root, w->own[i], &t, &parent)) {
             w->own_ticks[i] = t;
             for (uint32_t k = 0; k < w->n_own; k++) {
                 w->inherited[i] = w->inherited[i] || w->own[k] == parent;
@@ -314,7 +282,8 @@ static void take_point(struct watch *w) {
     point[S_STEAL] = (float)share(now.steal, w->last.steal, &now, &w->last);
     point[S_FOREIGN] = (float)foreign_share(&now, &w->last);
     for (uint32_t i = 1; i < w->n_own; i++) { /* not this program itself */
-        rss += process_rss(w, w->own[i]);
+        uint64_t mapped, resident;
+        rss += process_memory(w->options.root, w->own[i], &mapped, &resident) ? resident : 0;
     }
     point[S_RSS] = (float)rss;
     w->since.rss_peak = rss > w->since.rss_peak ? rss : w->since.rss_peak;
@@ -404,7 +373,7 @@ void watch_own(struct watch *w, int pid) {
     uint64_t ticks;
     int parent;
     add_process(w, pid);
-    if (w->n_own > known && process_ticks(w, pid, &ticks, &parent)) {
+    if (w->n_own > known && process_ticks(w->options.root, pid, &ticks, &parent)) {
         /* what it used before now was not ours to count: as if it had been known from the start */
         w->own_ticks[known] = ticks;
         w->first.own += ticks;

@@ -321,7 +321,8 @@ static const char *plural(size_t n) {
 }
 
 void check_report(const struct check *c, const char *path, enum finding_level up_to, struct buf *out) {
-    for (size_t i = 0; i < c->n; i++) {
+    size_t n = c->n_records == 0 && c->n > 1 ? 1 : c->n; /* of a file that is no record one line says so */
+    for (size_t i = 0; i < n; i++) {
         const struct finding *f = &c->findings[i];
         if (f->level > up_to) {
             continue;
@@ -332,7 +333,9 @@ void check_report(const struct check *c, const char *path, enum finding_level up
         }
         buf_printf(out, "%s\n", f->text);
     }
-    if (c->n_dropped) {
+    if (n < c->n) {
+        buf_printf(out, "%s: holds no record; %zu more lines of it are not listed\n", path, c->n - n);
+    } else if (c->n_dropped) {
         buf_printf(out, "%s: %zu more findings are not listed\n", path, c->n_dropped);
     }
     buf_printf(out, "%s: %s: %zu record%s, %zu row%s, %zu sample%s", path, c->n_level[FINDING_WRONG] ? "WRONG" : "ok",

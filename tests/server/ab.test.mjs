@@ -124,9 +124,9 @@ test('blocks with a failed request do not count', async () => {
 });
 
 test('command lines, one at a time; what does not start says why', async () => {
-  const serve = `'${binary}' serve -m '${modelPath()}' --port {port} -t 1 --quiet`;
+  const serve = `'${binary}' serve -m '${modelPath()}' --port {port} -t 1 --quiet --api-key s3cret`;
   const file = path.join(dir, 'commands.jsonl');
-  const args = ['-n', '8', '--blocks', '6', '--seconds', '1', '--one-at-a-time', '--json', file];
+  const args = ['-n', '8', '--blocks', '6', '--seconds', '1', '--one-at-a-time', '--json', file, '--api-key', 's3cret', '--label', 'A/A 1'];
   const { code, stdout, stderr } = await ab(serve, serve, ...args);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /only one target was up at a time/);
@@ -134,6 +134,8 @@ test('command lines, one at a time; what does not start says why', async () => {
   const run = lines(readFileSync(file, 'utf8'))[0];
   assert.equal(run.targets.length, 2);
   assert.equal(run.targets[0].url, null);
+  assert.equal(readFileSync(file, 'utf8').includes('s3cret'), false, 'a key stands in the record');
+  assert.match(run.command, /--api-key \*\*\*' .*--label 'A\/A 1'/);
   const bad = await ab(`sh -c 'echo no such model >&2; exit 3'`, serve);
   assert.equal(bad.code, 1);
   assert.match(bad.stderr, /did not start: no such model/);

@@ -6,6 +6,7 @@
  * long again. Registers are capped so that two blocks share an SM only for several rows: with one row spills cost more
  * than the overlap gives.
  */
+#include "backend/cuda/launch.cuh"
 #include "backend/cuda/decode.cuh"
 #include "backend/cuda/route.cuh"
 
@@ -450,21 +451,6 @@ static size_t shared_size(uint32_t n, uint32_t n_cols, uint32_t rows, uint32_t d
                            : kernel<CUDA_Q6_K, blocks>)
 #define FOR_TYPE(kernel, type, n) ((n) > 1 ? FOR_BLOCKS(kernel, type, 2) : FOR_BLOCKS(kernel, type, 1))
 
-template <class... Params, class... Args>
-static cudaError_t launch(void (*kernel)(Params...), dim3 grid, size_t bytes, cudaStream_t stream, Args... args) {
-    cudaLaunchAttribute ahead = {};
-    ahead.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    ahead.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = dim3(CUDA_DECODE_BLOCK);
-    config.dynamicSmemBytes = bytes;
-    config.stream = stream;
-    config.attrs = &ahead;
-    config.numAttrs = 1;
-    return cudaLaunchKernelEx(&config, kernel, Params(args)...);
-}
-
 extern "C" cudaError_t cuda_decode_setup(int shared_max) {
 #define ALL_TYPES(kernel, blocks)                                                                                      \
     (const void *)kernel<CUDA_Q4_K, blocks>, (const void *)kernel<CUDA_Q5_K, blocks>,                                  \
@@ -495,14 +481,14 @@ extern "C" cudaError_t cuda_decode_setup(int shared_max) {
 extern "C" cudaError_t cuda_decode_in_proj(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                            float eps, const cuda_conv *conv, float *y, cudaStream_t stream) {
     size_t bytes = shared_size(1, conv->d, 3 * OWN, IN_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_in_proj, w->type, step->n), dim3(conv->d / OWN, step->n), bytes, stream, *step, *w, h,
-                  gain, eps, *conv, y);
+    return launch(FOR_TYPE(decode_in_proj, w->type, step->n), dim3(conv->d / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
+                  stream, *step, *w, h, gain, eps, *conv, y);
 }
 
 extern "C" cudaError_t cuda_decode_qkv(const cuda_step *step, const cuda_mat w[3], const float *h, const float *gain,
                                        float eps, float *qkv, cudaStream_t stream) {
     uint32_t rows = w[0].n_rows + w[1].n_rows + w[2].n_rows, slot = slot_bytes(CUDA_Q6_K);
-    return launch(step->n > 1 ? decode_qkv<2> : decode_qkv<1>, dim3(rows / OWN, step->n),
+    return launch(step->n > 1 ? decode_qkv<2> : decode_qkv<1>, dim3(rows / OWN, step->n), CUDA_DECODE_BLOCK,
                   shared_size(1, w[0].n_cols, OWN, ROW_DEPTH, slot), stream, w[0], w[1], w[2], h, gain, eps, qkv);
 }
 
@@ -510,8 +496,8 @@ extern "C" cudaError_t cuda_decode_out(const cuda_step *step, const cuda_mat *w,
                                        const cuda_route *r, cudaStream_t stream) {
     cuda_route none = {};
     size_t bytes = shared_size(1, w->n_cols, OWN, ROW_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_out, w->type, step->n), dim3(w->n_rows / OWN, step->n), bytes, stream, *w, x, h,
-                  r ? *r : none, r != NULL);
+    return launch(FOR_TYPE(decode_out, w->type, step->n), dim3(w->n_rows / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
+                  stream, *w, x, h, r ? *r : none, r != NULL);
 }
 
 extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat *gate, const cuda_mat *up,
@@ -522,7 +508,7 @@ extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat
     while (gate->n_rows % units) { /* ends: units = n_rows divides, and a block has a thread for each of up to 512 */
         units++;
     }
-    return launch(FOR_TYPE(decode_gate_up, gate->type, step->n), dim3(all / units, step->n),
+    return launch(FOR_TYPE(decode_gate_up, gate->type, step->n), dim3(all / units, step->n), CUDA_DECODE_BLOCK,
                   shared_size(1, gate->n_cols, 2 * units, GATE_UP_DEPTH, slot_bytes(gate->type)), stream, *step, *gate,
                   *up, h, gain, eps, r ? *r : none, r != NULL, units, hidden);
 }
@@ -532,14 +518,14 @@ extern "C" cudaError_t cuda_decode_down(const cuda_step *step, const cuda_mat *d
     cuda_route none = {};
     uint32_t used = r ? r->used : 1;
     size_t bytes = shared_size(used, down->n_cols, used * OWN, DOWN_DEPTH, slot_bytes(down->type));
-    return launch(FOR_TYPE(decode_down, down->type, step->n), dim3(down->n_rows / OWN, step->n), bytes, stream, *step,
-                  *down, hidden, h, r ? *r : none, r != NULL);
+    return launch(FOR_TYPE(decode_down, down->type, step->n), dim3(down->n_rows / OWN, step->n), CUDA_DECODE_BLOCK,
+                  bytes, stream, *step, *down, hidden, h, r ? *r : none, r != NULL);
 }
 
 extern "C" cudaError_t cuda_decode_head(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                         float eps, float *logits, uint32_t n_sm, cudaStream_t stream) {
     uint32_t rows = ((w->n_rows + n_sm - 1) / n_sm + 7) / 8 * 8;
     return launch(FOR_TYPE(decode_head, w->type, step->n), dim3((w->n_rows + rows - 1) / rows, step->n),
-                  shared_size(1, w->n_cols, rows, HEAD_DEPTH, slot_bytes(w->type)), stream, *w, h, gain, eps, rows,
-                  logits);
+                  CUDA_DECODE_BLOCK, shared_size(1, w->n_cols, rows, HEAD_DEPTH, slot_bytes(w->type)), stream, *w, h,
+                  gain, eps, rows, logits);
 }

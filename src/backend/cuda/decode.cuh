@@ -1,7 +1,7 @@
 /*
  * Products of one token: a vector quantised in shared memory against rows of K-quant weights, a row of at most 2048
  * columns to a warp and 64 of its weights to a lane. Integer sums go from four lanes to the term of a super-block,
- * terms are added in order: the arithmetic of matmul.cu.
+ * terms are added in order: the arithmetic of weights.cuh.
  */
 #ifndef CUDA_DECODE_CUH
 #define CUDA_DECODE_CUH
