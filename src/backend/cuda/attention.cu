@@ -422,6 +422,6 @@ extern "C" cudaError_t cuda_attend_setup(void) {
 
 extern "C" cudaError_t cuda_join_splits(const cuda_step *step, const cuda_attn *a, uint32_t first, uint32_t n,
                                         cudaStream_t stream) {
-    join_splits<<<dim3(a->n_head, n), a->dim, 0, stream>>>(*step, *a, first, false);
+    join_splits<<<dim3(a->n_head, n), JOIN_THREADS, 0, stream>>>(*step, *a, first, false);
     return cudaGetLastError();
 }
