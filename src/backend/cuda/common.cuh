@@ -119,6 +119,13 @@ __device__ __forceinline__ float quantize_256(const float u[8], uint2 *hi, uint2
     return top * (1.0f / ACT_MAX);
 }
 
+/* v = a + 2 b + 4 c in bytes a, b, c; |v| < 889. */
+__device__ __forceinline__ uint32_t three_bytes(int v) {
+    int c = min(max(v >> 2, -127), 127), rest = v - 4 * c;
+    int b = min(max(rest >> 1, -127), 127), a = rest - 2 * b;
+    return (uint32_t)(a & 255) | (uint32_t)(b & 255) << 8 | (uint32_t)(c & 255) << 16;
+}
+
 /* The lane's share of the sum of squares of 256 values, and its sum over the warp. */
 __device__ __forceinline__ float squares_256(const float x[8]) {
     float s = 0;

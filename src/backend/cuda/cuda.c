@@ -73,6 +73,22 @@ static sluice_status check_model(struct cuda *c, sluice_error *err) {
     return SLUICE_OK;
 }
 
+/* Whether this model's widths leave the kernels for n rows enough shared memory. */
+static bool rows_fit(const struct cuda *c, uint32_t n) {
+    const struct model *m = c->m;
+    bool fit = cuda_rows_fit(CUDA_ROWS_HEAD, &c->output, n, 0);
+    for (uint32_t i = 0; i < m->n_layer; i++) {
+        const struct cuda_layer *l = &c->layers[i];
+        bool moe = m->layers[i].is_moe, attention = m->layers[i].is_attention;
+        fit = fit && cuda_rows_fit(CUDA_ROWS_OUT, attention ? &l->wo : &l->out_proj, n, moe ? m->n_expert : 0);
+        fit = fit && (attention ? cuda_rows_fit(CUDA_ROWS_QKV, &l->wq, n, 0)
+                                : cuda_rows_fit(CUDA_ROWS_IN_PROJ, &l->in_proj, n, 0));
+        fit = fit && cuda_rows_fit(CUDA_ROWS_GATE_UP, &l->gate, n, 0) &&
+              cuda_rows_fit(CUDA_ROWS_DOWN, &l->down, n, moe ? m->n_expert_used : 1);
+    }
+    return fit;
+}
+
 /* Whether the decode kernels know all of this model's types and widths. */
 static void choose_paths(struct cuda *c) {
     const struct model *m = c->m;
@@ -91,6 +107,10 @@ static void choose_paths(struct cuda *c) {
     c->floats = any_float;
     c->fused = !any_float && small && m->n_embd <= 2048 && m->n_embd % 256 == 0 && m->n_head * m->head_dim <= 2048 &&
                m->head_dim % 16 == 0 && m->n_expert <= 64 && m->n_expert_used <= CUDA_USED_MAX;
+    c->rows_max = c->fused ? CUDA_DECODE_ROWS : 0;
+    while (c->rows_max > 1 && !rows_fit(c, c->rows_max)) {
+        c->rows_max--;
+    }
 }
 
 /* Everything but weights, in one block; base NULL only counts. */
@@ -235,6 +255,7 @@ static sluice_status open_parts(struct cuda *c, sluice_error *err) {
     TRY(cuda_check(cuda_attend_prompt_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
     TRY(cuda_check(cuda_attend_setup(), "preparing kernels", err));
     TRY(cuda_check(cuda_decode_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
+    TRY(cuda_check(cuda_rows_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
     TRY(cuda_upload(c, err));
     choose_paths(c);
     return take_memory(c, err);

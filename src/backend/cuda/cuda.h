@@ -83,8 +83,9 @@ struct cuda {
     struct cuda_layer *layers; /* [n_layer] */
     struct cuda_mat tok_embd, output;
     const float *output_norm;
-    bool floats; /* some matrix meets F32 vectors */
-    bool fused;  /* the decode kernels know this model's types and widths */
+    bool floats;       /* some matrix meets F32 vectors */
+    bool fused;        /* the decode kernels know this model's types and widths */
+    uint32_t rows_max; /* rows of one token each that they take */
     /* state: one block on the device */
     char *arena;
     size_t arena_bytes;

@@ -35,9 +35,10 @@ extern "C" {
 #define CUDA_FED          0x80000000u /* in a token's id, beside a slot: the token that this slot drew last */
 #define CUDA_SPLIT        256u        /* KV positions of one attention block: four pages */
 #define CUDA_ROUTE_GROUP  16u         /* channels per partial sum of the router */
-#define CUDA_DECODE_ROWS  8u          /* most rows of one token each that take the decode kernels */
+#define CUDA_DECODE_ROWS  16u         /* most rows of one token each that take the decode kernels */
 #define CUDA_USED_MAX     8u          /* experts per token in the decode kernels */
 #define CUDA_DECODE_BLOCK 512u
+#define CUDA_RECORD       592u /* bytes of 256 quantised values in rows.cuh */
 
 enum {
     CUDA_F32 = 0,
@@ -227,6 +228,39 @@ cudaError_t cuda_decode_down(const struct cuda_step *step, const struct cuda_mat
 cudaError_t cuda_decode_head(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
                              float eps, float *logits, uint32_t n_sm, cudaStream_t stream);
 cudaError_t cuda_decode_setup(int shared_max); /* raises the kernels' limits of shared memory, once */
+
+/* rows.cu: the same for two to CUDA_DECODE_ROWS rows, each weight read once. records: quantised vectors, CUDA_RECORD bytes
+ * per 256 values. */
+enum cuda_rows_phase {
+    CUDA_ROWS_IN_PROJ,
+    CUDA_ROWS_QKV,
+    CUDA_ROWS_OUT,
+    CUDA_ROWS_GATE_UP,
+    CUDA_ROWS_DOWN,
+    CUDA_ROWS_HEAD
+};
+cudaError_t cuda_rows_setup(int shared_max); /* once, before all others */
+/* Whether n rows and w fit in shared memory. each: experts of a row (down), experts (out), or 0. */
+bool cuda_rows_fit(enum cuda_rows_phase phase, const struct cuda_mat *w, uint32_t n, uint32_t each);
+cudaError_t cuda_rows_in_proj(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
+                              float eps, const struct cuda_conv *conv, float *y, cudaStream_t stream);
+cudaError_t cuda_rows_qkv(const struct cuda_step *step, const struct cuda_mat w[3], const float *h, const float *gain,
+                          float eps, float *qkv, cudaStream_t stream);
+cudaError_t cuda_rows_out(const struct cuda_step *step, const struct cuda_mat *w, const float *x, float *h,
+                          const struct cuda_route *r, cudaStream_t stream);
+/* records[n][d / 256] of h under the norm; with r: its experts */
+cudaError_t cuda_rows_route(const struct cuda_step *step, const float *h, const float *gain, float eps, uint32_t d,
+                            const struct cuda_route *r, uint8_t *records, cudaStream_t stream);
+cudaError_t cuda_rows_gate_up(const struct cuda_step *step, const struct cuda_mat *gate, const struct cuda_mat *up,
+                              const uint8_t *records, const struct cuda_route *r, float *hidden, uint32_t n_sm,
+                              cudaStream_t stream);
+/* records[n][n_cols / 256] of x[n][n_cols] */
+cudaError_t cuda_rows_quantize(const float *x, uint32_t n, uint32_t n_cols, uint8_t *records, cudaStream_t stream);
+cudaError_t cuda_rows_down(const struct cuda_step *step, const struct cuda_mat *down, const uint8_t *records, float *h,
+                           const struct cuda_route *r, cudaStream_t stream);
+cudaError_t cuda_rows_head(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
+                           float eps, float *logits, uint32_t n_sm, cudaStream_t stream);
+
 cudaError_t cuda_attend_setup(void);
 
 #ifdef __cplusplus

@@ -1,7 +1,7 @@
 /*
- * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu), captured once per
- * number of rows, power of two of attention splits, way of ending and turn; all others launch the kernels for any
- * number of tokens. Both give the same bits.
+ * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu for one row, rows.cu
+ * for several), captured once per number of rows, power of two of attention splits, way of ending and turn; all others
+ * launch the kernels for any number of tokens. All give the same bits.
  */
 #include "backend/cuda/cuda.h"
 
@@ -288,15 +288,51 @@ static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_spl
     return SLUICE_OK;
 }
 
+/* The same for several rows. */
+static sluice_status decode_rows_layer(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
+    const struct model *m = c->m;
+    const struct cuda_layer *l = &c->layers[layer];
+    bool moe = m->layers[layer].is_moe;
+    struct cuda_route route = moe ? route_of(c, layer) : (struct cuda_route){0}, *r = moe ? &route : NULL;
+    const struct cuda_step *s = &c->step;
+    if (m->layers[layer].is_attention) {
+        struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
+        struct cuda_attn a = attn_of(c, layer, n_splits);
+        LAUNCH(cuda_rows_qkv(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
+        cuda_mark(c, CUDA_STAGE_QKV);
+        LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTEND);
+        LAUNCH(cuda_rows_out(s, &l->wo, c->mid, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTN_OUT);
+    } else {
+        struct cuda_conv conv = conv_of(c, layer);
+        LAUNCH(cuda_rows_in_proj(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv, c->mid, c->stream));
+        cuda_mark(c, CUDA_STAGE_CONV_IN);
+        LAUNCH(cuda_rows_out(s, &l->out_proj, c->mid, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_CONV_OUT);
+    }
+    uint8_t *records = c->acts.blocks;
+    uint32_t n_hidden = s->n * (moe ? m->n_expert_used : 1);
+    LAUNCH(cuda_rows_route(s, c->h, l->ffn_norm, m->norm_eps, m->n_embd, r, records, c->stream));
+    cuda_mark(c, CUDA_STAGE_ROUTE);
+    LAUNCH(cuda_rows_gate_up(s, &l->gate, &l->up, records, r, c->gate, c->n_sm, c->stream));
+    cuda_mark(c, CUDA_STAGE_GATE_UP);
+    LAUNCH(cuda_rows_quantize(c->gate, n_hidden, l->down.n_cols, records, c->stream));
+    LAUNCH(cuda_rows_down(s, &l->down, records, c->h, r, c->stream));
+    cuda_mark(c, CUDA_STAGE_DOWN);
+    return SLUICE_OK;
+}
+
 static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_error *err) {
     const struct model *m = c->m;
     TRY(start_tokens(c, err));
     for (uint32_t i = 0; i < m->n_layer; i++) {
-        TRY(decode_layer(c, i, n_splits, err));
+        TRY(c->step.n > 1 ? decode_rows_layer(c, i, n_splits, err) : decode_layer(c, i, n_splits, err));
     }
     float *logits =
         c->turn->ends == CUDA_LOGITS ? c->turn->logits_device : c->logits; /* no copy where the host reads all */
-    LAUNCH(cuda_decode_head(&c->step, &c->output, c->h, c->output_norm, m->norm_eps, logits, c->n_sm, c->stream));
+    LAUNCH((c->step.n > 1 ? cuda_rows_head : cuda_decode_head)(&c->step, &c->output, c->h, c->output_norm, m->norm_eps,
+                                                               logits, c->n_sm, c->stream));
     cuda_mark(c, CUDA_STAGE_HEAD);
     TRY(draw_tokens(c, err)); /* right behind the head, to begin before it has ended */
     return m->n_expert && c->step.n > 1 ? count_experts(c, err) : SLUICE_OK;
@@ -341,7 +377,7 @@ static sluice_status forward(struct cuda *c, uint32_t positions_max, bool plain,
     while (1u << bucket < n_splits) {
         bucket++;
     }
-    if (c->fused && plain && c->step.n <= CUDA_DECODE_ROWS && bucket < CUDA_BUCKETS &&
+    if (c->fused && plain && c->step.n <= c->rows_max && bucket < CUDA_BUCKETS &&
         (uint64_t)c->step.n << bucket <= c->pairs) {
         c->turn->counted = c->m->n_expert && c->step.n > 1;
         c->turn->direct = c->turn->ends == CUDA_LOGITS;

@@ -106,13 +106,6 @@ struct quantize_args {
     cuda_acts out;
 };
 
-/* v = a + 2 b + 4 c in bytes a, b, c; |v| < 889. */
-__device__ __forceinline__ uint32_t three_bytes(int v) {
-    int c = min(max(v >> 2, -127), 127), rest = v - 4 * c;
-    int b = min(max(rest >> 1, -127), 127), a = rest - 2 * b;
-    return (uint32_t)(a & 255) | (uint32_t)(b & 255) << 8 | (uint32_t)(c & 255) << 16;
-}
-
 /* 256 values of a group's vector v, eight per lane, to their block. */
 __device__ __forceinline__ float put_256(const float u[8], uint8_t *block, uint32_t v, uint32_t lane) {
     uint2 hi, lo;
