@@ -17,7 +17,6 @@
 #define HASH_QUICK_MS 2000
 #define HASH_MS       180000
 #define LOAD_SLOTS    8u
-#define ROWS_LEAST_S  10         /* where time is short: for rows at least */
 #define SPILL_BYTES   (64 << 20) /* that went to swap during a load: more than noise */
 
 static bool stopped(const struct bench *b) {
@@ -43,6 +42,26 @@ static bool machine_memory(int64_t *used, int64_t *swapped) {
     return total >= 0 && available >= 0;
 }
 
+/* Bytes in use on all GPUs; -1 where there is none that says so. */
+static int64_t gpu_memory(const struct bench *b) {
+    int64_t sum = -1;
+    for (uint32_t i = 0; b->nvml && i < nvml_count(b->nvml); i++) {
+        struct nvml_reading r;
+        nvml_read(b->nvml, i, &r);
+        sum = r.used_bytes < 0 ? sum : (sum < 0 ? 0 : sum) + (int64_t)r.used_bytes;
+    }
+    return sum;
+}
+
+/* A server on the GPU loads into the GPU's memory: less of it than the file has bytes means that the rest lies elsewhere. */
+static void judge_gpu_load(struct bench *b) {
+    if (b->own_server && strcmp(b->target.device_api, "cuda") == 0 && b->vram_before >= 0 && b->vram_after >= 0) {
+        b->memory_before = b->vram_before;
+        b->memory_after = b->vram_after;
+        b->spilled = b->vram_after - b->vram_before < (int64_t)b->file.bytes;
+    }
+}
+
 /* `<this program> serve` with as many slots as the widest row needs. */
 static sluice_status start_server(struct bench *b, struct child **out, char *url, size_t cap, sluice_error *err) {
     char self[4096], slots[16];
@@ -60,8 +79,10 @@ static sluice_status start_server(struct bench *b, struct child **out, char *url
                     (char *)b->options->model_path,
                     NULL};
     bool known = machine_memory(&b->memory_before, &swapped);
+    b->vram_before = gpu_memory(b);
     TRY(child_start(argv, b->options->stop, out, url, cap, err));
     known = known && machine_memory(&b->memory_after, &swapped_after);
+    b->vram_after = gpu_memory(b);
     if (known) {
         b->spilled = swapped_after - swapped > SPILL_BYTES;
     } else {
@@ -95,6 +116,7 @@ static sluice_status connect_target(struct bench *b, const char *url, sluice_err
     TRY(target_identify(&b->target, b->options->model, b->options->natural_stop, err));
     TRY(get_suite(b, err)); /* again: its cells follow the context and the slots */
     bench_pick_limits(b);
+    judge_gpu_load(b);
     return SLUICE_OK;
 }
 
@@ -134,6 +156,13 @@ static sluice_status add_failure(struct row *row, const sluice_error *why, sluic
     return SLUICE_OK;
 }
 
+/* The power limit that the row was measured under; NAN where the target runs on no GPU whose limit is known. */
+static double power_cap(const struct bench *b) {
+    const struct environment *e = &b->environment;
+    bool on_gpu = strcmp(b->target.device_api, "cuda") == 0 && e->n_gpus > 0;
+    return on_gpu && e->gpu[0].power_limit_w > 0 ? e->gpu[0].power_limit_w : NAN;
+}
+
 static void add_overhead(const struct bench *b, struct row *row) {
     const struct stats_summary *ttft = &row->metric[METRIC_TTFT], *prompt = &row->metric[METRIC_PROMPT];
     if (row->cell.cache == CACHE_COLD && row->cell.arrival == ARRIVAL_CLOSED && row->cell.concurrency == 1 && ttft->n &&
@@ -143,16 +172,19 @@ static void add_overhead(const struct bench *b, struct row *row) {
     }
 }
 
-static sluice_status finish_row(struct bench *b, struct row *row, sluice_error *err) {
+static sluice_status finish_row(struct bench *b, struct row *row, const struct watch_summary *seen, sluice_error *err) {
     if (!row_summarise(row)) {
         return fail(err, SLUICE_E_NOMEM, "no memory for the figures of a row");
     }
     if (row->test == TEST_API) {
         row_judge(row, b->target.reports_cached);
-        row_set_limit(row, &b->file, &b->limits, b->target.drafts);
         add_overhead(b, row);
+        b->n_api_rows++;
     }
-    bench_watch_row(b, row);
+    row_set_limit(row, &b->file, &b->limits, b->target.drafts);
+    row->power_cap_w = power_cap(b);
+    bench_watch_row(b, row, seen);
+    bench_learn_pace(b, row);
     b->n_rows++;
     b->n_noisy += row->state != ROW_CLEAN;
     if (row->n_failed) {
@@ -215,7 +247,7 @@ sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t 
         }
     }
     if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) { /* of an interrupted row the requests that ended count */
-        sluice_status finished = row.n_samples ? finish_row(b, &row, err) : SLUICE_OK;
+        sluice_status finished = row.n_samples ? finish_row(b, &row, NULL, err) : SLUICE_OK;
         status = finished == SLUICE_OK ? status : finished;
     }
     if (rate && status == SLUICE_OK) {
@@ -225,28 +257,34 @@ sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t 
     return status;
 }
 
+/* What is behind cell i, and i itself, asks for more than the target takes: that is how far the sweep goes. */
+static void leave_out_rest(struct bench *b, uint32_t i) {
+    for (; i < b->suite.n_cells; i++) {
+        bench_leave_out(b, &b->suite.cells[i], "the prompt is longer than the target takes");
+    }
+}
+
 static sluice_status run_cells(struct bench *b, sluice_error *err) {
     uint64_t end = b->zero_ns + (uint64_t)(b->suite.seconds * 1e9); /* the whole run, what came before rows included */
-    uint64_t least = clock_ns() + (uint64_t)(ROWS_LEAST_S * 1e9);
-    end = end > least ? end : least;
     double best_rate = 0;
+    bool left = false;
     for (uint32_t i = 0; i < b->suite.n_cells; i++) {
         const struct cell *c = &b->suite.cells[i];
         b->requests_total += (uint64_t)(c->warmups + c->runs) * c->concurrency;
     }
     for (uint32_t i = 0; i < b->suite.n_cells; i++) {
-        bool refused = false;
+        bool refused = false, skipped = b->suite.cells[i].stand_in && !left;
         double rate = 0;
-        uint64_t now = clock_ns(), left = end > now ? end - now : 0;
-        if (b->suite.seconds > 0 && left == 0) {
-            b->left_out = b->suite.n_cells - i;
-            break;
+        struct cell cell = b->suite.cells[i];
+        uint64_t deadline;
+        left = !skipped && !bench_fits(b, i, end, &cell, &deadline);
+        if (left || skipped) {
+            b->requests_done += (uint64_t)(cell.warmups + cell.runs) * cell.concurrency;
+            continue;
         }
-        uint64_t deadline = b->suite.seconds > 0 ? now + left / (b->suite.n_cells - i) : 0;
-        bool deeper = b->suite.cells[i].is_depth && i > 0;
-        TRY(bench_run_cell(b, &b->suite.cells[i], deadline, &rate, deeper ? &refused : NULL, err));
-        if (refused) { /* longer than the context: that is how far the sweep goes */
-            b->left_out = b->suite.n_cells - i;
+        TRY(bench_run_cell(b, &cell, deadline, &rate, cell.is_depth && i > 0 ? &refused : NULL, err));
+        if (refused) {
+            leave_out_rest(b, i);
             break;
         }
         best_rate = fmax(best_rate, rate);
@@ -261,8 +299,10 @@ static sluice_status write_machine(struct bench *b, sluice_error *err) {
         b->options->on_start(b->options->ctx, b);
     }
     for (uint32_t i = 0; i < b->raw->n; i++) {
-        TRY(finish_row(b, &b->raw->rows[i], err));
+        TRY(finish_row(b, &b->raw->rows[i], i < b->raw->n_seen ? &b->raw->seen[i] : NULL, err));
     }
+    struct watch_summary before; /* the first row's time starts here, not with the probe */
+    watch_row(b->watch, &before);
     return SLUICE_OK;
 }
 
@@ -328,6 +368,7 @@ sluice_status bench_run(const struct bench_options *options, sluice_error *err) 
     b->zero_ns = clock_ns();
     b->nonce = options->nonce;
     b->memory_before = b->memory_after = b->spilled = -1;
+    b->vram_before = b->vram_after = -1;
     b->file.synthetic = -1;
     make_id(b);
     sluice_status status = bench_watch_start(b, err);

@@ -51,6 +51,10 @@ struct run_quality {
     double kl_mean, kl_p999, top1, top20;
 };
 
+struct left_out { /* a row that was not made */
+    char row[64], reason[160];
+};
+
 struct bench {
     const struct bench_options *options;
     struct suite suite;
@@ -61,18 +65,24 @@ struct bench {
     char id[17];
     bool own_server;
     int server_pid;                      /* 0 = not ours */
-    int64_t memory_before, memory_after; /* bytes in use on the machine around the model's load; -1 unknown */
-    int spilled;                         /* 1, 0, or -1 unknown: memory went to swap during the load */
+    int64_t memory_before, memory_after; /* bytes in use around the model's load, of the machine or, where the target
+                                            runs on them, of its GPUs; -1 unknown */
+    int64_t vram_before, vram_after;
+    int spilled; /* 1, 0, or -1 unknown: the load went to swap, or did not reach the GPU */
     uint64_t zero_ns, nonce;
     double duration_s;
-    uint32_t n_rows, n_samples, left_out, n_failed;
-    uint32_t n_noisy; /* rows whose verdict is not clean */
-    char error[320];  /* of the first request that failed */
+    uint32_t n_rows, n_api_rows, n_samples, n_failed, n_left;
+    struct left_out left[SUITE_CELLS_MAX]; /* [n_left] */
+    double pace_prefill, pace_decode;      /* tok/s of one stream, for estimates; 0 unknown */
+    double pace_prompt;                    /* tokens of the prompt that showed pace_prefill */
+    uint32_t n_noisy;                      /* rows whose verdict is not clean */
+    char error[320];                       /* of the first request that failed */
     bool interrupted;
     struct nvml *nvml;              /* or NULL */
     struct watch *watch;            /* NULL: the machine is not watched */
     struct watch_summary noise;     /* of the whole run, once it has ended */
     struct watch_summary row_noise; /* of the last row */
+    int64_t rows_throttled;         /* NVML_THROTTLE_* that made a row noisy; the probe's matrix work does not count */
     struct energy *energy;
     double idle_w; /* 0 = not measured yet */
     struct run_quality quality;
@@ -108,11 +118,20 @@ sluice_status bench_sweep_rates(struct bench *b, double capacity_rps, sluice_err
 sluice_status bench_run_cell(struct bench *b, const struct cell *cell, uint64_t deadline_ns, double *rate,
                              bool *refused, sluice_error *err);
 
+/* ---- What fits (pace.c) -------------------- */
+
+void bench_learn_pace(struct bench *b, const struct row *row);
+/* Whether cell i of the suite can be made, and before end_ns where the suite has an end; else it is left out with the
+ * reason. *cell: the cell as it is to be made; *deadline_ns: no round starts that would end later; 0: none. */
+bool bench_fits(struct bench *b, uint32_t i, uint64_t end_ns, struct cell *cell, uint64_t *deadline_ns);
+void bench_leave_out(struct bench *b, const struct cell *c, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
 /* ---- Engine-only tests and probes, by this program in processes of their own -------------------- */
 
 struct raw_rows {
-    struct row *rows; /* [n] */
-    uint32_t n;
+    struct row *rows;           /* [n] */
+    struct watch_summary *seen; /* of the machine while each was measured; the first n_seen are known */
+    uint32_t n, n_seen;
     struct json_object *probes; /* array of `probe` lines of the record */
     bool cut;
 };
@@ -138,8 +157,9 @@ sluice_status bench_write_trace(struct bench *b, sluice_error *err);
 
 /* NVML where there is one, the watch, the energy counters. */
 sluice_status bench_watch_start(struct bench *b, sluice_error *err);
-void bench_watch_row(struct bench *b, struct row *row); /* adds memory, and the reasons not to trust the row */
-void bench_watch_stop(struct bench *b);                 /* fills b->noise */
+/* Adds memory, and the reasons not to trust the row. seen: what the watch saw meanwhile; NULL: since the row before. */
+void bench_watch_row(struct bench *b, struct row *row, const struct watch_summary *seen);
+void bench_watch_stop(struct bench *b); /* fills b->noise */
 void bench_watch_free(struct bench *b);
 /* Fills row->energy: repeats the row's work over windows of five seconds, where there are counters and time. Only
  * interruption and lack of memory are errors. */

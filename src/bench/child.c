@@ -238,8 +238,32 @@ sluice_status child_self(char *out, size_t cap, sluice_error *err) {
     return SLUICE_OK;
 }
 
+struct follower { /* of a file that another process writes */
+    FILE *file;
+    off_t at;
+    size_t lines;
+    void (*on_lines)(void *ctx, size_t n);
+    void *ctx;
+};
+
+static void look_for_lines(struct follower *f) {
+    char block[4096];
+    size_t before = f->lines;
+    if (!f->on_lines) {
+        return;
+    }
+    for (ssize_t n; (n = pread(fileno(f->file), block, sizeof block, f->at)) > 0; f->at += n) {
+        for (ssize_t i = 0; i < n; i++) {
+            f->lines += block[i] == '\n';
+        }
+    }
+    if (f->lines > before) {
+        f->on_lines(f->ctx, f->lines);
+    }
+}
+
 static sluice_status wait_for_end(char *const argv[], pid_t pid, const atomic_bool *stop, double seconds, FILE *errors,
-                                  bool *cut, sluice_error *err) {
+                                  struct follower *follower, bool *cut, sluice_error *err) {
     uint64_t start = clock_ns();
     char text[OUTPUT_MAX];
     int how;
@@ -250,8 +274,10 @@ static sluice_status wait_for_end(char *const argv[], pid_t pid, const atomic_bo
             end_process(pid);
             return stopped ? fail(err, SLUICE_E_CANCELLED, "interrupted") : SLUICE_OK;
         }
+        look_for_lines(follower);
         sleep_ms(5);
     }
+    look_for_lines(follower);
     if (!WIFEXITED(how) || WEXITSTATUS(how) != 0) {
         ssize_t n = pread(fileno(errors), text, sizeof text - 1, 0);
         text[n > 0 ? n : 0] = '\0';
@@ -271,8 +297,14 @@ static sluice_status read_all(FILE *f, struct buf *out, sluice_error *err) {
 
 sluice_status child_capture(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
                             sluice_error *err) {
+    return child_follow(argv, stop, seconds, out, cut, NULL, NULL, err);
+}
+
+sluice_status child_follow(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
+                           void (*on_lines)(void *ctx, size_t n), void *ctx, sluice_error *err) {
     FILE *output = tmpfile();
     FILE *errors = tmpfile();
+    struct follower follower = {.file = output, .on_lines = on_lines, .ctx = ctx};
     bool was_cut = false;
     pid_t parent = getpid();
     pid_t pid = output && errors ? fork() : -1;
@@ -280,7 +312,7 @@ sluice_status child_capture(char *const argv[], const atomic_bool *stop, double 
         run_child(argv, fileno(output), fileno(errors), parent);
     }
     sluice_status status = pid < 0 ? fail(err, SLUICE_E_IO, "no program could be started: %s", strerror(errno))
-                                   : wait_for_end(argv, pid, stop, seconds, errors, &was_cut, err);
+                                   : wait_for_end(argv, pid, stop, seconds, errors, &follower, &was_cut, err);
     if (status == SLUICE_OK) {
         status = read_all(output, out, err);
     }

@@ -27,6 +27,9 @@ void child_stop(struct child *c);
  * what it had written counts and *cut says so (cut may be NULL). A failure carries its last line on standard error. */
 sluice_status child_capture(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
                             sluice_error *err);
+/* The same, and says when lines of the output have come: on_lines(ctx, how many there are). */
+sluice_status child_follow(char *const argv[], const atomic_bool *stop, double seconds, struct buf *out, bool *cut,
+                           void (*on_lines)(void *ctx, size_t n), void *ctx, sluice_error *err);
 /* The path of this program. */
 sluice_status child_self(char *out, size_t cap, sluice_error *err);
 

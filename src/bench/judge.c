@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TEMPLATE_TOKENS 16 /* shared by any two requests where the template is not known */
+#define SPAN_LEAST      0.8 /* of the server's time for an answer, from its first token to its last as they came */
+#define SHARE_MOST      1.1 /* of the measured bandwidth: more was not read */
+#define TEMPLATE_TOKENS 16  /* shared by any two requests where the template is not known */
 
 /* Streams that decode at the same time, of c that were sent together. */
 #define QUEUED_STREAMS 1.3
@@ -190,6 +192,30 @@ static void judge_work(struct row *row) {
     }
 }
 
+/* Where the server says how long an answer took, its tokens cannot all have come in much less: then something between the
+ * two, or this program itself, was kept from the processor, and the times of tokens are those of its waking up. */
+static void judge_times(struct row *row) {
+    uint32_t late = 0, known = 0;
+    const struct sample *worst = NULL;
+    for (uint32_t i = 0; i < row->n_samples; i++) {
+        const struct sample *s = &row->samples[i];
+        if (!counts(s) || !(s->server_predicted_ms > 0) || s->output_tokens < 2) {
+            continue;
+        }
+        known++;
+        if (s->last_token_ms - s->first_token_ms < SPAN_LEAST * s->server_predicted_ms) {
+            late++;
+            worst = worst ? worst : s;
+        }
+    }
+    if (late) {
+        row_add_reason(row, ROW_NOISY,
+                       "the tokens of %u of %u answers came faster than the server says it made them (%.1f ms for "
+                       "%.1f): the client was kept from reading",
+                       late, known, worst->last_token_ms - worst->first_token_ms, worst->server_predicted_ms);
+    }
+}
+
 void row_judge(struct row *row, bool reports_cached) {
     if (row->test == TEST_RAW) {
         row->batching = row->batch > 1 ? BATCHING_BATCHED : BATCHING_SINGLE;
@@ -198,6 +224,7 @@ void row_judge(struct row *row, bool reports_cached) {
     judge_cache(row, reports_cached);
     judge_batching(row);
     judge_work(row);
+    judge_times(row);
 }
 
 /* ---- Limit */
@@ -207,8 +234,8 @@ static double experts_reached(double all, double used, double n) {
     return all > 0 ? all * (1 - pow(1 - used / all, n)) : 0;
 }
 
-static void set_read_limit(struct row *row, const struct model_facts *file, double read_gb_s, bool drafts) {
-    struct row_limit *l = &row->limit;
+static void set_read_limit(struct row *row, struct row_limit *l, const struct model_facts *file, double read_gb_s,
+                           bool drafts) {
     const struct stats_summary *streams = &row->metric[METRIC_STREAMS];
     bool many = row->cell.concurrency > 1;
     const struct stats_summary *rate = &row->metric[many ? METRIC_AGGREGATE : METRIC_DECODE];
@@ -235,9 +262,10 @@ static void set_read_limit(struct row *row, const struct model_facts *file, doub
              drafts ? "; a pass may yield several tokens, as the server guesses ahead" : "");
 }
 
-static void set_matrix_limit(struct row *row, const struct model_facts *file, const struct limits *limits) {
-    struct row_limit *l = &row->limit;
-    const struct stats_summary *rate = &row->metric[METRIC_PREFILL];
+/* A prompt alone on the machine: with others beside it the time to the first token is not its own. */
+static void set_matrix_limit(struct row *row, struct row_limit *l, const struct model_facts *file,
+                             const struct limits *limits) {
+    const struct stats_summary *rate = &row->metric[row->test == TEST_RAW ? METRIC_TOK_S : METRIC_PREFILL];
     if (rate->n == 0 || file->prefill_ops == 0 || limits->matrix_tops <= 0) {
         return;
     }
@@ -250,12 +278,24 @@ static void set_matrix_limit(struct row *row, const struct model_facts *file, co
 }
 
 void row_set_limit(struct row *row, const struct model_facts *file, const struct limits *limits, bool drafts) {
-    if (row->test == TEST_RAW || row->cell.arrival == ARRIVAL_POISSON) {
+    if (row->test == TEST_RAW) {
+        if (row->limit.kind == LIMIT_NONE && strcmp(row->workload, "pp") == 0) {
+            set_matrix_limit(row, &row->limit, file, limits);
+        }
         return;
     }
-    if (row->cell.is_depth) {
-        set_matrix_limit(row, file, limits);
-    } else {
-        set_read_limit(row, file, limits->read_gb_s, drafts);
+    if (row->cell.arrival == ARRIVAL_POISSON) {
+        return;
+    }
+    bool depth = row->cell.is_depth;
+    set_read_limit(row, depth ? &row->other_limit : &row->limit, file, limits->read_gb_s, drafts);
+    if (!depth && !drafts && row->limit.kind == LIMIT_READ && row->limit.share > SHARE_MOST) {
+        row_add_reason(row, ROW_NOISY,
+                       "tokens came at %.0f%% of what the measured bandwidth allows: the probe or the "
+                       "times were disturbed",
+                       100 * row->limit.share);
+    }
+    if (row->cell.concurrency == 1) {
+        set_matrix_limit(row, depth ? &row->limit : &row->other_limit, file, limits);
     }
 }

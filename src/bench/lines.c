@@ -201,13 +201,13 @@ static void put_metrics(struct buf *l, const struct row *row) {
     line_close(l, '}');
 }
 
-static void put_limit(struct buf *l, const struct row_limit *limit) {
+static void put_limit(struct buf *l, const char *name, const struct row_limit *limit) {
     if (limit->kind == LIMIT_NONE) {
-        line_put_null(l, "limit");
+        line_put_null(l, name);
         return;
     }
     bool read = limit->kind == LIMIT_READ;
-    line_open(l, "limit", '{');
+    line_open(l, name, '{');
     line_put_text(l, "kind", read ? "read" : "matrix");
     line_put_number(l, "bytes_per_token", read ? limit->bytes_per_token : NAN);
     line_put_number(l, "ops_per_token", read ? NAN : limit->ops_per_token);
@@ -256,7 +256,7 @@ static void put_load(struct buf *l, const struct row *row) {
     if (row->template_tokens >= 0) {
         line_put_count(l, "template_tokens", row->template_tokens);
     }
-    line_put_null(l, "power_cap_w");
+    line_put_number(l, "power_cap_w", row->power_cap_w);
     line_put_uint(l, "warmups", row->warmups);
     line_put_uint(l, "runs", row->runs);
 }
@@ -278,7 +278,8 @@ void lines_put_row(struct buf *l, const struct row *row, uint32_t target, const 
     put_metrics(l, row);
     line_put_text(l, "batching", batching_names[row->batching]);
     line_put_text(l, "batching_reason", row->batching_reason);
-    put_limit(l, &row->limit);
+    put_limit(l, "limit", &row->limit);
+    put_limit(l, "other_limit", &row->other_limit);
     bench_put_energy(l, counters, &row->energy);
     bench_put_quality(l, quality);
     put_memory(l, row);
@@ -321,12 +322,25 @@ sluice_status bench_write_trace(struct bench *b, sluice_error *err) {
     return write_line(b, err);
 }
 
+static void put_left_out(struct buf *l, const struct bench *b) {
+    line_open(l, "left_out", '[');
+    for (uint32_t i = 0; i < b->n_left; i++) {
+        line_open(l, NULL, '{');
+        line_put_text(l, "row", b->left[i].row);
+        line_put_text(l, "reason", b->left[i].reason);
+        line_close(l, '}');
+    }
+    line_close(l, ']');
+}
+
 sluice_status bench_write_end(struct bench *b, sluice_error *err) {
     struct buf *l = &b->line;
     char rows[64], noise[512] = "";
     const char *reasons[3];
     size_t n = 0;
-    enum verdict state = b->watch ? watch_verdict(&b->noise, noise, sizeof noise) : VERDICT_CLEAN;
+    struct watch_summary judged = b->noise;
+    judged.throttled = judged.throttled > 0 ? b->rows_throttled : judged.throttled;
+    enum verdict state = b->watch ? watch_verdict(&judged, noise, sizeof noise) : VERDICT_CLEAN;
     if (b->interrupted) {
         state = VERDICT_INVALID;
         reasons[n++] = "interrupted before the end of the suite";
@@ -343,7 +357,8 @@ sluice_status bench_write_end(struct bench *b, sluice_error *err) {
     line_put_number(l, "duration_s", b->duration_s);
     line_put_uint(l, "rows", b->n_rows);
     line_put_uint(l, "samples", b->n_samples);
-    line_put_uint(l, "rows_left_out", b->left_out);
+    line_put_uint(l, "rows_left_out", b->n_left);
+    put_left_out(l, b);
     line_put_bool(l, "interrupted", b->interrupted);
     lines_put_noise(l, b->watch ? &b->noise : NULL);
     lines_put_verdict(l, state, reasons, n);

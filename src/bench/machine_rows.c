@@ -5,10 +5,12 @@
  */
 #include "bench/bench.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/status.h"
 #include "bench/child.h"
 #include "bench/target_json.h"
+#include "tools/probe_gpu.h"
 
 #include <math.h>
 #include <string.h>
@@ -16,6 +18,13 @@
 #define RAW_TESTS_MAX  32
 #define ARGS_MAX       24
 #define PROBE_PATIENCE 4 /* times what it was given: barriers are slow where others want the cores */
+#define QUICK_PROMPT   31
+#define QUICK_DECODE   32
+#define LOAD_BYTES_S                                                                                                   \
+    2e9 /* from the page cache, with the packing of weights; and shares of the limits that engines reach */
+#define DECODE_SHARE     0.7
+#define PREFILL_SHARE    0.2
+#define GPU_PROBE_FACTOR 5 /* ten measurements: 3 s each in suites without an end */
 
 void raw_rows_free(struct raw_rows *r) {
     if (r) {
@@ -23,6 +32,7 @@ void raw_rows_free(struct raw_rows *r) {
             row_free(&r->rows[i]);
         }
         mem_free(r->rows);
+        mem_free(r->seen);
         json_object_put(r->probes);
         mem_free(r);
     }
@@ -37,6 +47,27 @@ double raw_prefill_ms(const struct raw_rows *r, uint32_t n_tokens) {
         }
     }
     return -1;
+}
+
+/* The best that a probe of this device saw of a quantity; sustained: its median, which is what a power limit leaves. */
+static double best_of(const struct raw_rows *r, const char *device, const char *name, bool sustained) {
+    double best = 0;
+    for (size_t i = 0; r && r->probes && i < json_object_array_length(r->probes); i++) {
+        struct json_object *line = json_object_array_get_idx(r->probes, i);
+        struct json_object *of = json_member(line, "device", json_type_string);
+        struct json_object *items = json_member(line, "items", json_type_array);
+        for (size_t k = 0; of && items && k < json_object_array_length(items); k++) {
+            struct json_object *item = json_object_array_get_idx(items, k);
+            struct json_object *what = json_member(item, "name", json_type_string);
+            double median = json_member_number(item, "median", 0);
+            double v = sustained ? median : json_member_number(item, "max", median);
+            if (strcmp(json_object_get_string(of), device) == 0 && what &&
+                strcmp(json_object_get_string(what), name) == 0 && v > best) {
+                best = v;
+            }
+        }
+    }
+    return best;
 }
 
 /* ---- raw */
@@ -152,42 +183,83 @@ static void prompt_list(const struct suite *s, char *out, size_t cap) {
     }
 }
 
+/* A test has ended: what the watch saw since the one before it is its own. */
+static void on_raw_lines(void *ctx, size_t n) {
+    struct bench *b = ctx;
+    struct watch_summary seen;
+    watch_row(b->watch, &seen);
+    for (; b->raw->n_seen < RAW_TESTS_MAX && b->raw->n_seen < b->raw->n + n; b->raw->n_seen++) {
+        b->raw->seen[b->raw->n_seen] = seen;
+    }
+}
+
+/* One process of `raw`, of which b->raw gets what it ended within the seconds (0: as long as it takes). */
+static sluice_status run_raw_tests(struct bench *b, const char *self, const char *prompts, const char *decode,
+                                   double seconds, sluice_error *err) {
+    struct buf text = {0};
+    const char *argv[ARGS_MAX] = {self,    "raw", "--json", "-m", b->options->model_path,  "-p",
+                                  prompts, "-n",  decode,   "-r", seconds > 0 ? "3" : "5", NULL};
+    on_raw_lines(b, 0); /* what was before is nobody's */
+    sluice_status status =
+        child_follow((char *const *)argv, b->options->stop, seconds, &text, &b->raw->cut, on_raw_lines, b, err);
+    if (status == SLUICE_OK) {
+        status = each_line(b, &text, add_raw, err);
+    }
+    buf_free(&text);
+    return status;
+}
+
+/* Seconds that loading the model, one prompt and some tokens take on the processor, four times each, by the probe's limits;
+ * 0 where they are not known, or the work goes to a GPU. */
+static double raw_least_s(const struct bench *b) {
+    double read = best_of(b->raw, "cpu", "read", true), tops = best_of(b->raw, "cpu", "int8", true);
+    if (read <= 0 || tops <= 0 || best_of(b->raw, "gpu0", "read", false) > 0) {
+        return 0;
+    }
+    return (double)b->file.bytes / LOAD_BYTES_S +
+           4 * (QUICK_DECODE * (double)b->file.decode_bytes / (DECODE_SHARE * read * 1e9) +
+                QUICK_PROMPT * (double)b->file.prefill_ops / (PREFILL_SHARE * tops * 1e12));
+}
+
+/* Where time is short the shortest prompt and the decode rate come first, and the rest if that leaves time for it. */
 static sluice_status run_raw(struct bench *b, const char *self, sluice_error *err) {
     char prompts[256];
-    bool quick = b->suite.raw_seconds > 0;
-    struct buf text = {0};
+    double seconds = b->suite.raw_seconds;
+    uint64_t start = clock_ns();
     prompt_list(&b->suite, prompts, sizeof prompts);
-    const char *argv[ARGS_MAX] = {self,
-                                  "raw",
-                                  "--json",
-                                  "-m",
-                                  b->options->model_path,
-                                  "-p",
-                                  prompts,
-                                  "-n",
-                                  quick ? "32" : "128",
-                                  "-r",
-                                  quick ? "3" : "5",
-                                  NULL};
     b->raw->rows = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->rows);
-    if (!b->raw->rows) {
+    b->raw->seen = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->seen);
+    if (!b->raw->rows || !b->raw->seen) {
         return fail(err, SLUICE_E_NOMEM, "no memory for engine-only rows");
     }
     sluice_error why = {0};
-    sluice_status status =
-        child_capture((char *const *)argv, b->options->stop, b->suite.raw_seconds, &text, &b->raw->cut, &why);
-    if (status == SLUICE_OK) {
-        status = each_line(b, &text, add_raw, &why);
+    if (seconds > 0 && raw_least_s(b) > seconds) {
+        snprintf(b->raw_note, sizeof b->raw_note,
+                 "no engine-only rows: they take about %.0f s, and this suite has %.0f s for them", raw_least_s(b),
+                 seconds);
+        return SLUICE_OK;
     }
-    buf_free(&text);
+    char *rest = seconds > 0 ? strchr(prompts, ',') : NULL;
+    if (rest) {
+        *rest++ = '\0';
+    }
+    sluice_status status = run_raw_tests(b, self, prompts, seconds > 0 ? "32" : "128", seconds, &why);
+    double left = seconds - clock_ms_since(start) * 1e-3;
+    if (status == SLUICE_OK && rest && !b->raw->cut) {
+        if (left > seconds / 2) {
+            status = run_raw_tests(b, self, rest, "0", left, &why);
+        } else {
+            b->raw->cut = true;
+        }
+    }
     if (status == SLUICE_E_CANCELLED || status == SLUICE_E_NOMEM) {
         return fail(err, status, "%s", why.text);
     }
     if (status != SLUICE_OK) {
         snprintf(b->raw_note, sizeof b->raw_note, "no engine-only rows: %.160s", why.text);
     } else if (b->raw->cut) {
-        snprintf(b->raw_note, sizeof b->raw_note, "engine-only tests were cut after %.0f s: %u are here",
-                 b->suite.raw_seconds, b->raw->n);
+        snprintf(b->raw_note, sizeof b->raw_note,
+                 "engine-only tests were cut: this suite has %.0f s for them, and %u ended", seconds, b->raw->n);
     }
     return SLUICE_OK;
 }
@@ -266,9 +338,9 @@ static struct json_object *convert_probe(struct json_object *o, double seconds) 
     return line;
 }
 
-/* A line in the record's form: `kind` goes first, the chain is the writer's. */
-/* What a record's line has of it; the rest stands in the run line's environment. */
-static struct json_object *take_probe(struct json_object *o) {
+/* A line in the record's form: `kind` goes first, the chain is the writer's; the rest stands in the run line's
+ * environment, from where the power limit comes that no --power-caps set. */
+static struct json_object *take_probe(const struct bench *b, struct json_object *o) {
     static const char *const keys[] = {"device", "power_cap_w", "seconds", "items"};
     struct json_object *line = json_object_new_object();
     json_object_object_add(line, "kind", json_object_new_string("probe"));
@@ -277,6 +349,12 @@ static struct json_object *take_probe(struct json_object *o) {
         if (json_object_object_get_ex(o, keys[i], &v)) {
             json_object_object_add(line, keys[i], json_object_get(v));
         }
+    }
+    struct json_object *device = json_member(line, "device", json_type_string);
+    unsigned gpu;
+    if (device && sscanf(json_object_get_string(device), "gpu%u", &gpu) == 1 && gpu < b->environment.n_gpus &&
+        b->environment.gpu[gpu].power_limit_w > 0 && !json_object_object_get(line, "power_cap_w")) {
+        json_object_object_add(line, "power_cap_w", json_object_new_double(b->environment.gpu[gpu].power_limit_w));
     }
     return line;
 }
@@ -287,18 +365,19 @@ static sluice_status add_probe(struct bench *b, struct json_object *o, sluice_er
     if (!form2 && !json_member(o, "memory", json_type_array)) {
         return fail(err, SLUICE_E_FORMAT, "`sluice probe` printed something that is no result");
     }
-    json_object_array_add(b->raw->probes, form2 ? take_probe(o) : convert_probe(o, b->suite.probe_seconds));
+    json_object_array_add(b->raw->probes, form2 ? take_probe(b, o) : convert_probe(o, b->suite.probe_seconds));
     return SLUICE_OK;
 }
 
-static sluice_status run_probe(struct bench *b, const char *self, sluice_error *err) {
-    char seconds[16];
+static sluice_status probe_device(struct bench *b, const char *self, const char *which, double seconds,
+                                  sluice_error *err) {
+    char text_seconds[16];
     struct buf text = {0};
-    snprintf(seconds, sizeof seconds, "%.1f", b->suite.probe_seconds);
-    const char *argv[ARGS_MAX] = {self, "probe", "--json", "--seconds", seconds, NULL};
+    snprintf(text_seconds, sizeof text_seconds, "%.1f", seconds);
+    const char *argv[ARGS_MAX] = {self, "probe", which, "--json", "--seconds", text_seconds, NULL};
     sluice_error why = {0};
     bool cut = false;
-    double most = b->suite.seconds > 0 ? PROBE_PATIENCE * b->suite.probe_seconds : 0;
+    double most = b->suite.seconds > 0 ? PROBE_PATIENCE * seconds : 0;
     sluice_status status = child_capture((char *const *)argv, b->options->stop, most, &text, &cut, &why);
     if (status == SLUICE_OK && cut) {
         status = fail(&why, SLUICE_E_IO, "the probe did not end within %.0f s; the machine is busy", most);
@@ -316,33 +395,22 @@ static sluice_status run_probe(struct bench *b, const char *self, sluice_error *
     return SLUICE_OK;
 }
 
-/* The best that a probe of this device saw of a quantity. */
-static double best_of(const struct raw_rows *r, const char *device, const char *name) {
-    double best = 0;
-    for (size_t i = 0; r && r->probes && i < json_object_array_length(r->probes); i++) {
-        struct json_object *line = json_object_array_get_idx(r->probes, i);
-        struct json_object *of = json_member(line, "device", json_type_string);
-        struct json_object *items = json_member(line, "items", json_type_array);
-        for (size_t k = 0; of && items && k < json_object_array_length(items); k++) {
-            struct json_object *item = json_object_array_get_idx(items, k);
-            struct json_object *what = json_member(item, "name", json_type_string);
-            double v = json_member_number(item, "max", json_member_number(item, "median", 0));
-            if (strcmp(json_object_get_string(of), device) == 0 && what &&
-                strcmp(json_object_get_string(what), name) == 0 && v > best) {
-                best = v;
-            }
-        }
+static sluice_status run_probe(struct bench *b, const char *self, sluice_error *err) {
+    TRY(probe_device(b, self, "--cpu", b->suite.probe_seconds, err));
+    if (b->nvml && nvml_count(b->nvml) > 0 && probe_gpu_count() > 0) {
+        /* its power limit acts after a second or two of matrix work */
+        return probe_device(b, self, "--gpu", b->suite.probe_seconds * GPU_PROBE_FACTOR, err);
     }
-    return best;
+    return SLUICE_OK;
 }
 
 void bench_pick_limits(struct bench *b) {
     static const char *const kinds[] = {"int8", "fp16", "bf16", "f32"};
     const char *device = strcmp(b->target.device_api, "cuda") == 0 ? "gpu0" : "cpu";
     bool quantised = b->file.quantization[0] == 'Q' || b->file.quantization[0] == 'I';
-    b->limits = (struct limits){.read_gb_s = best_of(b->raw, device, "read")};
+    b->limits = (struct limits){.read_gb_s = best_of(b->raw, device, "read", false)};
     for (size_t i = quantised ? 0 : 1; i < sizeof kinds / sizeof kinds[0] && b->limits.matrix_tops <= 0; i++) {
-        b->limits.matrix_tops = best_of(b->raw, device, kinds[i]);
+        b->limits.matrix_tops = best_of(b->raw, device, kinds[i], device[0] == 'g');
         b->limits.matrix_kind = kinds[i];
     }
 }

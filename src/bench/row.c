@@ -46,6 +46,7 @@ void row_init(struct row *row, const struct cell *cell, bool natural_stop) {
         .batching = BATCHING_UNKNOWN,
         .rss_bytes = -1,
         .vram_bytes = -1,
+        .power_cap_w = NAN,
     };
     if (cell->workload) {
         cell_key(cell, natural_stop, row->key, sizeof row->key);

@@ -101,8 +101,9 @@ struct row {
     char cache_reason[200];
     enum batching batching;
     char batching_reason[200];
-    struct row_limit limit;
-    int64_t rss_bytes, vram_bytes; /* -1 unknown */
+    struct row_limit limit, other_limit; /* of the row's main figure; of the other kind, where the times allow it */
+    int64_t rss_bytes, vram_bytes;       /* -1 unknown */
+    double power_cap_w;                  /* NAN: none known */
     struct row_energy energy;
     enum row_state state;
     char reasons[ROW_REASONS_MAX][200];
@@ -119,7 +120,8 @@ bool row_summarise(struct row *row);
 /* Cache state and batching; and what makes a row invalid: work that is not the work that was asked for. Needs the
  * figures. */
 void row_judge(struct row *row, bool reports_cached);
-/* Share of the limit at the row's median rate. drafts: the server guesses tokens ahead. Needs figures and batching. */
+/* Shares of the limits at the row's median rates, of an engine-only row those that are still missing. drafts: the server
+ * guesses tokens ahead. Needs figures and batching. */
 void row_set_limit(struct row *row, const struct model_facts *file, const struct limits *limits, bool drafts);
 void row_add_reason(struct row *row, enum row_state state, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* One value per row. */

@@ -70,12 +70,16 @@ static void judge_steadiness(struct row *row) {
     mem_free(x);
 }
 
-void bench_watch_row(struct bench *b, struct row *row) {
+void bench_watch_row(struct bench *b, struct row *row, const struct watch_summary *seen) {
     struct watch_summary s;
     char reasons[512];
-    watch_row(b->watch, &s);
+    if (seen) {
+        s = *seen;
+    } else {
+        watch_row(b->watch, &s);
+    }
     if (s.seconds < JUDGED_S && row->test == TEST_RAW && b->row_noise.seconds >= JUDGED_S) {
-        s = b->row_noise; /* engine-only tests ran together, before their rows are made */
+        s = b->row_noise; /* a short engine-only test is judged by the one before it */
     }
     b->row_noise = s;
     if (s.rss_peak && row->test == TEST_API && (int64_t)s.rss_peak > row->rss_bytes) {
@@ -84,6 +88,7 @@ void bench_watch_row(struct bench *b, struct row *row) {
     row->vram_bytes = s.vram_peak > row->vram_bytes ? s.vram_peak : row->vram_bytes;
     if (s.seconds >= JUDGED_S && watch_verdict(&s, reasons, sizeof reasons) != VERDICT_CLEAN) {
         row_add_reason(row, ROW_NOISY, "%s", reasons);
+        b->rows_throttled |= s.throttled > 0 ? s.throttled : 0;
     }
     judge_steadiness(row);
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define QUICK_WARMUP      16u /* tokens: the connection and the weights are warm after a few */
+#define QUICK_SECONDS     37  /* of the 40 that it may take: a server has to be stopped, a last request to end */
 #define DEPTH_FIRST       512u
 #define DEPTH_LAST        32768u
 #define DEPTH_UNKNOWN_MAX 4096u
@@ -29,22 +30,34 @@ static struct cell *add_cell(struct suite *s, const struct workload *w, enum cac
     return c;
 }
 
+/* What says most comes first, for a target that is too slow for all of it: decode rate, prefill with decode, the prefix
+ * cache, batching; then what those let one guess. */
 static void quick_suite(struct suite *s) {
-    static const struct workload *const all[] = {&workload_chat, &workload_codegen, &workload_rag, &workload_agent};
-    static const uint32_t answers[] = {100, 200, 100, 150};
-    s->about = "the page's workloads, cold, and the agent warm and at 4; 1 warm-up, at most 3 runs, shorter answers, "
-               "within 40 s: "
-               "short probes, no energy windows";
-    s->seconds = 36;
+    static const struct {
+        const struct workload *workload;
+        enum cache_mode cache;
+        uint32_t answer, concurrency;
+        bool stand_in;
+    } rows[] = {
+        {&workload_chat, CACHE_COLD, 100, 1, false},  {&workload_agent, CACHE_COLD, 150, 1, false},
+        {&workload_agent, CACHE_WARM, 150, 1, false}, {&workload_agent, CACHE_COLD, 100, 4, false},
+        {&workload_chat, CACHE_COLD, 100, 4, true},   {&workload_codegen, CACHE_COLD, 200, 1, false},
+        {&workload_rag, CACHE_COLD, 100, 1, false},
+    };
+    s->about = "within 40 s: the page's workloads cold, the agent warm and at 4; at most 1 warm-up and 3 runs, shorter "
+               "answers, short probes, no energy windows; rows that do not fit are named";
+    s->seconds = QUICK_SECONDS;
     s->probe_seconds = 1.5;
     s->raw_seconds = 5;
-    for (int i = 0; i < 6; i++) {
-        struct cell *c = add_cell(s, all[i < 4 ? i : 3], i == 4 ? CACHE_WARM : CACHE_COLD);
-        c->max_tokens = i == 5 ? 100 : answers[i < 4 ? i : 3];
-        c->concurrency = i == 5 ? 4 : 1;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct cell *c = add_cell(s, rows[i].workload, rows[i].cache);
+        c->max_tokens = rows[i].answer;
+        c->concurrency = rows[i].concurrency;
         c->warmups = 1;
         c->runs = 3;
         c->warmup_tokens = QUICK_WARMUP;
+        c->warm_where_time = true;
+        c->stand_in = rows[i].stand_in;
     }
 }
 

@@ -24,6 +24,8 @@ struct cell {
     enum arrival arrival;
     double rate_rps; /* open loop */
     bool is_depth;   /* the prompt is the matter: its length is the row's depth, its prefill stands against the limit */
+    bool stand_in;   /* made only where the cell before it was left out */
+    bool warm_where_time; /* warm-ups are left out where time is short: the request that counts the prompt warms too */
 };
 
 #define SUITE_CELLS_MAX 32

@@ -28,16 +28,17 @@ static const char *duration(const struct stats_summary *s, char out[24]) {
     return out;
 }
 
-/* The interval of the median; from fewer values, which have none, their range in brackets that say so. */
-static const char *interval(const struct stats_summary *s, char out[40]) {
+/* The interval of the median; from fewer values, which have none, their range in brackets that say so. "p:" where it is not
+ * of the decode rate but of the prefill rate. */
+static const char *interval(const struct stats_summary *s, bool prefill, char out[40]) {
     if (s->n < 2) {
         return "";
     }
     double low = s->has_interval ? s->interval[0] : s->min, high = s->has_interval ? s->interval[1] : s->max;
     bool thousands = high >= 1e5;
     double unit = thousands ? 1e3 : 1;
-    snprintf(out, 40, "%s%.*f..%.*f%s%s", s->has_interval ? "" : "(", high >= 1000 ? 0 : 1, low / unit,
-             high >= 1000 ? 0 : 1, high / unit, thousands ? "k" : "", s->has_interval ? "" : ")");
+    snprintf(out, 40, "%s%s%.*f..%.*f%s%s", prefill ? "p:" : "", s->has_interval ? "" : "(", high >= 1000 ? 0 : 1,
+             low / unit, high >= 1000 ? 0 : 1, high / unit, thousands ? "k" : "", s->has_interval ? "" : ")");
     return out;
 }
 
@@ -64,7 +65,7 @@ void bench_table_head(struct buf *out, const struct bench *b) {
     if (b->raw_note[0]) {
         put_note(out, b->raw_note);
     }
-    buf_printf(out, "%-20s %-10s %7s %-15s %7s %6s %6s %11s %6s %8s %-8s %5s\n", "row", "cache", "decode", "interval",
+    buf_printf(out, "%-20s %-10s %7s %-16s %7s %6s %6s %11s %6s %8s %-7s %5s\n", "row", "cache", "decode", "interval",
                "prefill", "TTFT", "TPOT", "prompt(hit)", "output", "together", "batching", "limit");
 }
 
@@ -79,11 +80,11 @@ void bench_table_row(struct buf *out, const struct row *row) {
         snprintf(share, sizeof share, "%.0f%%", row->limit.share * 100);
     }
     snprintf(prompt, sizeof prompt, "%s(%s)", number(&m[METRIC_PROMPT], 0, t[0]), number(&m[METRIC_CACHED], 0, hit));
-    buf_printf(out, "%-20s %-10s %7s %-15s %7s %6s %6s %11s %6s %8s %-8s %5s%s\n", row->key,
+    buf_printf(out, "%-20s %-10s %7s %-16s %7s %6s %6s %11s %6s %8s %-7s %5s%s\n", row->key,
                cache_state_names[row->cache_state] ? cache_state_names[row->cache_state]
                : raw                               ? "engine"
                                                    : "-",
-               number(prefill ? &none : decode, 1, t[1]), interval(decode, range),
+               number(prefill ? &none : decode, 1, t[1]), interval(decode, prefill, range),
                number(prefill ? decode : &m[METRIC_PREFILL], 0, t[2]), duration(&m[METRIC_TTFT], t[3]),
                duration(&m[METRIC_TPOT], t[4]), raw ? "-" : prompt, raw ? "-" : number(&m[METRIC_OUTPUT], 0, t[5]),
                row->cell.concurrency > 1 ? number(&m[METRIC_AGGREGATE], 1, t[6]) : "-", batching_names[row->batching],
@@ -116,10 +117,8 @@ void bench_table_foot(struct buf *out, const struct bench *b) {
     if (b->interrupted) {
         buf_puts(out, "interrupted; what was measured until then is kept\n");
     }
-    if (b->left_out) {
-        buf_printf(out, "%u row%s left out: %s\n", b->left_out, b->left_out == 1 ? "" : "s",
-                   b->suite.seconds > 0 ? "the time of the suite was over (--suite page has no such limit)"
-                                        : "the prompt is longer than the target takes");
+    for (uint32_t i = 0; i < b->n_left; i++) {
+        buf_printf(out, "%-20s left out: %s\n", b->left[i].row, b->left[i].reason);
     }
     if (b->knee_rps > 0) {
         buf_printf(out,
@@ -131,6 +130,10 @@ void bench_table_foot(struct buf *out, const struct bench *b) {
     bool refused = false;
     for (int f = 0; f < N_FIELDS; f++) {
         bool wanted = !(b->options->natural_stop && (f == FIELD_IGNORE_EOS || f == FIELD_MIN_TOKENS));
+        /* two servers' names for one thing: one of them is enough */
+        wanted &= !(f == FIELD_MIN_TOKENS && b->target.takes[FIELD_IGNORE_EOS]);
+        wanted &= !(f == FIELD_TIMINGS_PER_TOKEN && b->target.takes[FIELD_CONTINUOUS_USAGE]);
+        wanted &= !(f == FIELD_CONTINUOUS_USAGE && b->target.takes[FIELD_TIMINGS_PER_TOKEN]);
         if (wanted && !b->target.takes[f]) {
             buf_printf(out, "%s %s", refused ? "," : "not sent, because the target refuses it:", target_field_names[f]);
             refused = true;

@@ -138,6 +138,7 @@ static bool read_props(struct target *t) {
     uint32_t n = json_member_u32(json_member(props, "default_generation_settings", json_type_object), "n_ctx");
     t->context = n ? n : t->context;
     t->slots = json_member_u32(props, "total_slots");
+    t->cache_page = json_member_u32(props, "page_tokens");
     t->drafts = json_member_u32(props, "draft_max") > 0;
     json_object_put(props);
     return true;

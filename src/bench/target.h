@@ -39,6 +39,7 @@ struct target {
     char model[256];
     char engine[64], build[128], device_api[64], command_line[1024]; /* "" = it does not say */
     uint32_t context, slots;                                         /* 0 = it does not say */
+    uint32_t cache_page; /* tokens that its prefix cache keeps or drops together; 0 = it does not say */
     bool takes[N_FIELDS];
     enum target_tokenizer tokenizer;
     bool reports_cached; /* some reply carried a count of cached tokens */

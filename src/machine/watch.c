@@ -472,6 +472,13 @@ void watch_trace_json(struct buf *b, const struct watch *w) {
     buf_putc(b, '}');
 }
 
+/* What held the clocks back that makes figures doubtful. A power limit under which the clock stands still is how the machine
+ * runs: it is in the record, and the next run meets it again. One that moves the clock is noise. */
+static int64_t held_back(const struct watch_summary *s) {
+    bool steady = s->sm_mhz_max > 0 && s->sm_mhz_min >= (1 - WATCH_CLOCK_NOISY) * s->sm_mhz_max;
+    return s->throttled > 0 && steady ? s->throttled & ~(int64_t)NVML_THROTTLE_POWER : s->throttled;
+}
+
 enum verdict watch_verdict(const struct watch_summary *s, char *reasons, size_t cap) {
     struct {
         bool noisy;
@@ -489,7 +496,7 @@ enum verdict watch_verdict(const struct watch_summary *s, char *reasons, size_t 
     found[2].noisy = found[2].noisy && s->calibration_before_ms > 0 && s->calibration_after_ms > 0;
     snprintf(found[2].text, sizeof found[2].text, "the same fixed work took %+.1f%% time afterwards",
              100 * s->drift_share);
-    nvml_throttle_text(s->throttled, throttle, sizeof throttle);
+    nvml_throttle_text(held_back(s), throttle, sizeof throttle);
     found[3].noisy = throttle[0] != '\0';
     snprintf(found[3].text, sizeof found[3].text, "the GPU's clocks were held back (%s)", throttle);
     found[4].noisy = s->foreign_gpu_processes > 0;

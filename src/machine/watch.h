@@ -37,6 +37,7 @@ enum verdict { VERDICT_CLEAN, VERDICT_NOISY, VERDICT_INVALID };
 #define WATCH_STEAL_NOISY   0.01 /* shares of all cores' time */
 #define WATCH_FOREIGN_NOISY 0.05
 #define WATCH_DRIFT_NOISY   0.05
+#define WATCH_CLOCK_NOISY   0.10 /* of the GPU's clock, while a power limit acts */
 
 /* Times the fixed work and starts the thread. */
 sluice_status watch_start(const struct watch_options *options, struct watch **out, sluice_error *err);

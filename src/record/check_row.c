@@ -177,8 +177,8 @@ static void check_batching(const struct check_context *x) {
     }
 }
 
-static void check_limit(const struct check_context *x) {
-    struct json_object *row = x->line->tree, *limit = record_get(row, "limit");
+static void check_limit(const struct check_context *x, const char *key) {
+    struct json_object *row = x->line->tree, *limit = record_get(row, key);
     double measured = record_number(limit, "measured"), share = record_number(limit, "share");
     if (!limit || isnan(share)) {
         return;
@@ -190,15 +190,15 @@ static void check_limit(const struct check_context *x) {
     double per_token = record_number(limit, read ? "bytes_per_token" : "ops_per_token");
     double own = per_token * rate / (read ? 1e9 : 1e12) / measured;
     if (isnan(own) || !(measured > 0)) {
-        WRONG(x, "limit: a share of %.4f without %s, %s and a measured limit", share,
+        WRONG(x, "%s: a share of %.4f without %s, %s and a measured limit", key, share,
               read ? "bytes_per_token" : "ops_per_token", name);
     } else if (apart(share, own, 1e-4, SHARE_SLACK)) {
-        WRONG(x, "limit: share %.4f; %g %s per token at %.4g tok/s (%s) are %.4f of %g %s", share, per_token,
+        WRONG(x, "%s: share %.4f; %g %s per token at %.4g tok/s (%s) are %.4f of %g %s", key, share, per_token,
               read ? "bytes" : "operations", rate, name, own, measured, read ? "GB/s" : "Tops/s");
     }
     const char *unit = record_text(limit, "unit");
     if (unit && strcmp(unit, read ? "GB/s" : "Tops/s") != 0) {
-        WRONG(x, "limit: the unit is %s, and shares are taken of %s", unit, read ? "GB/s" : "Tops/s");
+        WRONG(x, "%s: the unit is %s, and shares are taken of %s", key, unit, read ? "GB/s" : "Tops/s");
     }
 }
 
@@ -304,7 +304,12 @@ static void check_work(const struct check_context *x, struct json_object **sampl
 void check_row_rules(const struct check_context *x, struct json_object **samples, size_t n, const struct figures *f) {
     check_cache(x, samples, n, f);
     check_batching(x);
-    check_limit(x);
+    check_limit(x, "limit");
+    check_limit(x, "other_limit");
+    const char *kind = record_text(record_get(x->line->tree, "limit"), "kind");
+    if (kind && record_is(record_get(x->line->tree, "other_limit"), "kind", kind)) {
+        WRONG(x, "limit and other_limit are of the same kind");
+    }
     check_energy(x);
     check_quality(x);
     check_verdict(x);

@@ -189,6 +189,11 @@ void export_md_cell(struct buf *out, const char *text) {
     }
 }
 
+/* Four digits, or all that stand before the point. */
+static void md_number(struct buf *out, double v) {
+    buf_printf(out, fabs(v) >= 1000 ? "%.0f" : "%.4g", v);
+}
+
 static void md_value(struct buf *out, struct json_object *row, const char *metric) {
     struct row_value v = row_value(row, metric);
     buf_puts(out, " | ");
@@ -196,9 +201,13 @@ static void md_value(struct buf *out, struct json_object *row, const char *metri
         buf_puts(out, "-");
         return;
     }
-    buf_printf(out, "%.4g", v.median);
+    md_number(out, v.median);
     if (!isnan(v.lo)) {
-        buf_printf(out, " (%.4g to %.4g)", v.lo, v.hi);
+        buf_puts(out, " (");
+        md_number(out, v.lo);
+        buf_puts(out, " to ");
+        md_number(out, v.hi);
+        buf_puts(out, ")");
     }
 }
 
@@ -228,8 +237,9 @@ static void md_row(const struct record_run *run, const struct record_line *l, st
         buf_printf(out, ", %g W", cap);
     }
     buf_puts(out, " | ");
-    export_md_cell(out, engine ? engine : "-");
-    buf_puts(out, build ? " " : "");
+    bool named = engine && build && strncmp(build, engine, strlen(engine)) == 0; /* "sluice 0.1.0" says it already */
+    export_md_cell(out, engine && !named ? engine : named ? "" : "-");
+    buf_puts(out, build && !named ? " " : "");
     export_md_cell(out, build ? build : "");
     buf_puts(out, " | ");
     export_md_cell(out, record_text(row, "row"));

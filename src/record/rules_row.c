@@ -181,6 +181,7 @@ static const struct rule_field row_fields[] = {
     {"batching", &batching},
     {"batching_reason", &rule_text_null},
     {"limit", &limit},
+    {"other_limit", &limit, true},
     {"energy", &energy},
     {"quality", &quality},
     {"memory", &memory},

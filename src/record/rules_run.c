@@ -204,6 +204,9 @@ static const struct rule_field noise_fields[] = {
     {NULL},
 };
 static const struct rule noise = {.types = RULE_OBJECT | RULE_NULL, .fields = noise_fields};
+static const struct rule_field left_fields[] = {{"row", &rule_text}, {"reason", &rule_text}, {NULL}};
+static const struct rule left = {.types = RULE_OBJECT, .fields = left_fields};
+static const struct rule left_out = {.types = RULE_ARRAY, .items = &left};
 static const struct rule_field end_fields[] = {
     {"kind", &end_kind},
     {"prev", &rule_hex64},
@@ -211,6 +214,7 @@ static const struct rule_field end_fields[] = {
     {"rows", &rule_count},
     {"samples", &rule_count},
     {"rows_left_out", &rule_count_null},
+    {"left_out", &left_out, true},
     {"interrupted", &rule_bool},
     {"noise", &noise},
     {"verdict", &rule_verdict},
