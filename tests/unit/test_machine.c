@@ -266,6 +266,13 @@ static void test_watch_shares(void **state) {
     assert_int_equal(sum.throttled, NVML_THROTTLE_POWER);
     assert_int_equal(sum.foreign_gpu_processes, 1);
     assert_int_equal(watch_verdict(&sum, reasons, sizeof reasons), VERDICT_NOISY);
+    assert_null(strstr(reasons, "power limit")); /* the clock stood still under it */
+    sum.throttled |= NVML_THROTTLE_THERMAL;
+    assert_int_equal(watch_verdict(&sum, reasons, sizeof reasons), VERDICT_NOISY);
+    assert_non_null(strstr(reasons, "held back (heat)"));
+    sum.throttled = NVML_THROTTLE_POWER;
+    sum.sm_mhz_min = 0.85 * sum.sm_mhz_max;
+    assert_int_equal(watch_verdict(&sum, reasons, sizeof reasons), VERDICT_NOISY);
     assert_string_equal(reasons, "the hypervisor took 30.0% of the processor time; other programs used 20.0% of the "
                                  "processor time; the GPU's clocks were held back (power limit); 1 other processes "
                                  "computed on the GPU");
