@@ -25,14 +25,16 @@ static const struct {
     const char *name;
     bool more_is_better;
 } metrics[METRICS] = {
-    {"decode_tok_s", true}, {"prefill_tok_s", true}, {"ttft_ms", false}, {"latency_ms", false}, {"aggregate_tok_s", true},
+    {"decode_tok_s", true}, {"prefill_tok_s", true},   {"ttft_ms", false},
+    {"latency_ms", false},  {"aggregate_tok_s", true},
 };
 
 static bool near(double a, double b) {
     return fabs(a - b) <= 2e-6 * fmax(fabs(a), fabs(b)) + 1e-9;
 }
 
-#define WRONG(x, ...) check_add((x)->check, FINDING_WRONG, (x)->line->number, record_text((x)->line->tree, "row"), __VA_ARGS__)
+#define WRONG(x, ...)                                                                                                  \
+    check_add((x)->check, FINDING_WRONG, (x)->line->number, record_text((x)->line->tree, "row"), __VA_ARGS__)
 
 /* ---- Blocks */
 
@@ -104,8 +106,8 @@ static void check_turns(const struct check_context *x) {
             size_t n = find_turn(x, target, i, turn);
             double own = n ? turn_value(turn, n, metric) : NAN, said = v ? json_object_get_double(v) : NAN;
             if (!isnan(own) && !(fabs(said - own) <= ROUND_REL * fabs(own))) {
-                WRONG(x, "block %.0f: turn %d of %s has %s %g; its requests give %g", record_number(x->line->tree, "block"),
-                      i + 1, target ? "B" : "A", name, said, own);
+                WRONG(x, "block %.0f: turn %d of %s has %s %g; its requests give %g",
+                      record_number(x->line->tree, "block"), i + 1, target ? "B" : "A", name, said, own);
             }
         }
     }
@@ -141,7 +143,7 @@ void check_pair(const struct check_context *x) {
 /* ---- The outcome */
 
 struct outcome {
-    size_t n; /* valid blocks */
+    size_t n;                                   /* valid blocks */
     double ratio, interval[2], smallest_effect; /* NAN: none */
 };
 
@@ -211,7 +213,8 @@ static void check_interval(const struct check_context *x, const struct outcome *
     double effect = record_number(c, "smallest_effect");
     if (!interval) {
         if (!isnan(own->interval[0])) {
-            WRONG(x, "there is no interval; its %zu valid blocks give %g to %g", own->n, own->interval[0], own->interval[1]);
+            WRONG(x, "there is no interval; its %zu valid blocks give %g to %g", own->n, own->interval[0],
+                  own->interval[1]);
         }
         return;
     }
@@ -250,7 +253,8 @@ static void check_ab_verdict(const struct check_context *x) {
         if (strcmp(metrics[m].name, metric) == 0 && (lo > 1 || hi < 1)) {
             const char *own = (lo > 1) == metrics[m].more_is_better ? "better" : "worse";
             if (strcmp(own, verdict) != 0) {
-                WRONG(x, "the verdict is \"%s\"; of %s an interval of %g to %g says \"%s\"", verdict, metric, lo, hi, own);
+                WRONG(x, "the verdict is \"%s\"; of %s an interval of %g to %g says \"%s\"", verdict, metric, lo, hi,
+                      own);
             }
         }
     }

@@ -214,6 +214,9 @@ def first_record():
     rate = r["metrics"]["decode_tok_s"]["median"]
     r["limit"] = {"kind": "read", "bytes_per_token": 42457600, "ops_per_token": None, "measured": 20.0, "unit": "GB/s",
                   "share": round(42457600 * rate / 1e9 / 20, 6), "rule": "weights and KV at half the answer"}
+    prefill = r["metrics"]["prefill_tok_s"]["median"]
+    r["other_limit"] = {"kind": "matrix", "bytes_per_token": None, "ops_per_token": 2e8, "measured": 0.5, "unit": "Tops/s",
+                        "share": round(2e8 * prefill / 1e12 / 0.5, 6), "rule": "2 operations per weight"}
     r["energy"] = {"valid": True, "reasons": [], "source": "rapl", "window_s": 6.5, "idle_w": 10.0,
                    "j_per_prompt_token": 0.05, "j_per_output_token": 1.5, "j_per_request": 36.0,
                    "net_j_per_output_token": 1.0,
@@ -244,7 +247,8 @@ def first_record():
     noise = {"calibration_before_ms": 10.5, "calibration_after_ms": 10.6, "drift_share": -0.0095, "steal_share": 0.03,
              "foreign_cpu_share": 0.01, "throttled": False, "peak_w": None, "idle_c": None, "peak_c": None,
              "foreign_gpu_processes": 0}
-    emit("end", duration_s=12.5, rows=4, samples=n_samples, rows_left_out=0, interrupted=False, noise=noise,
+    emit("end", duration_s=12.5, rows=4, samples=n_samples, rows_left_out=1,
+         left_out=[{"row": "chat/c1/warm", "reason": "not possible"}], interrupted=False, noise=noise,
          verdict={"state": "noisy", "reasons": ["steal time 3%"]})
 
 

@@ -13,7 +13,7 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function" /* a test uses some of these */
 
-enum { LINES_CAP = 64 };
+enum { LINES_CAP = 128 };
 
 struct lines {
     struct json_object *tree[LINES_CAP];

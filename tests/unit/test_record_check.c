@@ -34,6 +34,34 @@ static void test_valid(void **state) {
     check_free(&c);
 }
 
+/* The values of a block's turns follow from its requests. */
+static void test_turns(void **state) {
+    (void)state;
+    struct lines l = lines_load(REPO_DIR "/bench/results/ab-llama-cpp.jsonl");
+    uint32_t moved = 0;
+    for (size_t i = 0; i < l.n && moved < 10; i++) {
+        static const char *const sides[] = {"a", "b"};
+        struct json_object *values = NULL;
+        for (size_t side = 0; side < 2 && json_object_object_get_ex(l.tree[i], sides[side], &values); side++) {
+            char text[64];
+            size_t turn = (i + side) % 2;
+            struct json_object *old = json_object_get(json_object_array_get_idx(values, turn));
+            json_object_array_put_idx(values, turn, json_object_new_double(json_object_get_double(old) * 1.001));
+            struct check c = check_lines(&l);
+            snprintf(text, sizeof text, "turn %zu of %s has", turn + 1, side ? "B" : "A");
+            assert_true(found(&c, FINDING_WRONG, NULL, text));
+            check_free(&c);
+            json_object_array_put_idx(values, turn, old);
+            moved++;
+        }
+    }
+    assert_int_equal(moved, 10);
+    struct check c = check_lines(&l);
+    assert_int_equal(c.n_level[FINDING_WRONG], 0);
+    check_free(&c);
+    lines_free(&l);
+}
+
 /* Each number of each metric, moved by a hundredth, is found; so is an interval or percentile that n does not allow. */
 static void test_every_figure(void **state) {
     (void)state;
@@ -98,6 +126,8 @@ static void test_rules(void **state) {
         {"row", "agent/c1/cold", "limit.share", "0.5", FINDING_WRONG, "limit: share 0.5"},
         {"row", "agent/c1/cold", "limit.measured", "25", FINDING_WRONG, "limit: share"},
         {"row", "agent/c1/cold", "limit.measured", "null", FINDING_WRONG, "limit: a share of"},
+        {"row", "agent/c1/cold", "other_limit.share", "0.5", FINDING_WRONG, "other_limit: share 0.5"},
+        {"row", "agent/c1/cold", "other_limit.kind", "\"read\"", FINDING_WRONG, "of the same kind"},
         {"row", "agent/c1/cold", "limit.unit", "\"MB/s\"", FINDING_WRONG, "the unit is MB/s"},
         {"row", "agent/c1/cold", "energy.j_per_request", "37", FINDING_WRONG,
          "j_per_request is 37; 360 J over 10 are 36"},
@@ -277,9 +307,9 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_valid),        cmocka_unit_test(test_every_figure), cmocka_unit_test(test_rules),
-        cmocka_unit_test(test_sample_moved), cmocka_unit_test(test_interrupted),  cmocka_unit_test(test_page),
-        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_valid), cmocka_unit_test(test_turns),        cmocka_unit_test(test_every_figure),
+        cmocka_unit_test(test_rules), cmocka_unit_test(test_sample_moved), cmocka_unit_test(test_interrupted),
+        cmocka_unit_test(test_page),  cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,8 @@ enum { KEYS_MAX = 64 };
 
 /* Every member of every line, missing and with a value of another type: refused with its name. */
 static void flip(struct lines *l, struct json_object *o, const char *path) {
-    static const char *const optional[] = {"target", "targets", "template_tokens", "windows", NULL};
+    static const char *const optional[] = {"target",   "targets", "template_tokens", "windows", "other_limit",
+                                           "left_out", NULL};
     char *keys[KEYS_MAX]; /* the table changes below */
     size_t n = 0;
     json_object_object_foreach(o, name, unused) {
