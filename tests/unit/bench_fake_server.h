@@ -75,6 +75,8 @@ struct fake {
     double prompt_ms;        /* per prompt token that is not cached, before the first token */
     uint32_t stall_at;       /* a pause before this token (from 1) */
     double stall_ms;
+    uint32_t slow_every; /* every so many answers come slow_ms later; 0 = none */
+    double slow_ms;
     uint32_t bundle;         /* tokens in a piece; 0 = 1 */
     uint32_t reasoning;      /* so many tokens come as reasoning first */
     uint32_t stop_after;     /* ends by itself after so many; 0 = at max_tokens */
@@ -97,6 +99,7 @@ struct fake {
 
 static struct fake fake;
 static atomic_int fake_connections, fake_requests, fake_chats;
+static atomic_uint fake_answers;
 static atomic_bool fake_stopping;
 static char fake_last_body[1 << 18];
 static pthread_mutex_t fake_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -335,6 +338,7 @@ static inline bool fake_stream(struct fake_chat *c) {
     bool stops = c->f.stop_after && c->f.stop_after <= c->max_tokens && !(c->full_length && c->f.honours_ignore_eos);
     uint32_t n = stops ? c->f.stop_after : c->max_tokens, text = stops ? n - 1 : n; /* an end token has no text */
     double due = c->f.first_ms + c->f.prompt_ms * (c->prompt - c->cached);
+    due += c->f.slow_every && atomic_fetch_add(&fake_answers, 1) % c->f.slow_every == 0 ? c->f.slow_ms : 0;
     fake_send(c->fd, head, sizeof head - 1);
     fake_event(c->fd, &c->f, "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
     for (uint32_t i = 0; i < text || c->f.end == END_ENDLESS; i += bundle) {

@@ -9,6 +9,7 @@
 
 #include "bench/client.h"
 #include "unit/bench_fake_server.h"
+#include "unit/quiet.h"
 
 #include <math.h>
 
@@ -336,27 +337,92 @@ static struct cost measure(uint32_t n, uint32_t tokens) {
     return cost;
 }
 
-/* Bounds that hold on a busy machine too: what is stamped is never early, and the processor time of a piece does not
- * depend on who else wants the processor. The figures themselves are printed. */
+/* Less than a percent of what is measured: of 20 ms between tokens a stamp is 0.2 ms late at most, TPOT is within a percent,
+ * a round leaves within what its requests take to write. With 64 streams and more the server's own threads fill the processors. */
+static bool try_cost(void *width) {
+    uint32_t n = *(const uint32_t *)width;
+    struct cost c = measure(n, 25);
+    print_message("%3u streams: stamp after the write %.3f ms (p99 %.3f), first token %.3f ms, released within %.2f "
+                  "ms, TPOT within %.2f%%, %.1f us of processor time per piece\n",
+                  n, c.token_p50, c.token_p99, c.first_p50, c.release, 100 * c.tpot_error, c.cpu_us);
+    assert_true(c.token_p50 > -0.001); /* what is stamped is never early */
+    assert_true(c.cpu_us < 400);       /* a sanitizer takes ten times as long */
+    return c.token_p50 < 0.2 && c.first_p50 < 0.25 && c.tpot_error < 0.01 && c.cpu_us < 120 &&
+           c.release < 2 + 0.1 * n && (n > 16 || c.token_p99 < 0.5);
+}
+
 static void test_cost(void **state) {
     (void)state;
-    static const uint32_t widths[] = {1, 4, 16, 64, 256};
+    static uint32_t widths[] = {1, 4, 16, 64, 256};
     for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
-        struct cost c = measure(widths[i], 25);
-        print_message(
-            "%3u streams: stamp after the write %.3f ms (p99 %.3f), first token %.3f ms, released within %.2f "
-            "ms, TPOT within %.2f%%, %.1f us of processor time per piece\n",
-            widths[i], c.token_p50, c.token_p99, c.first_p50, c.release, 100 * c.tpot_error, c.cpu_us);
-        assert_true(c.token_p50 > -0.001);
-        /* with more streams the server's own threads keep the processors busy */
-        assert_true(widths[i] > 16 || c.token_p50 < 20);
-        assert_true(c.cpu_us < 400); /* a sanitizer takes ten times as long */
+        assert_true(quietly(try_cost, &widths[i], "cost"));
     }
 }
 
-/* Requests of an open loop leave when they are due, however many still run. */
-static void test_due_times(void **state) {
+struct first { /* of one stream, requests one after the other */
+    double late_ms, token_late_ms, cpu_share;
+};
+
+/* A server that takes 5 ms to the first token and 2 ms to each after it. */
+static struct first measure_first(bool spin) {
+    enum { REQUESTS = 30, SKIPPED = 8, TOKENS = 20 };
+    struct client_options o = {.url = base_url, .silence_s = 30, .zero_ns = clock_ns(), .spin = spin};
+    double late[REQUESTS], tokens[REQUESTS], cpu_before, cpu_after;
+    uint64_t pieces, start = 0;
+    struct client *c;
+    sluice_error err;
+    assert_int_equal(client_open(&o, &c, &err), SLUICE_OK);
+    fake_reset();
+    fake.first_ms = 5;
+    fake.gap_ms = 2;
+    for (int i = 0; i < REQUESTS; i++) {
+        struct sample s;
+        char body[256];
+        if (i == SKIPPED) { /* until then the client learns what to expect, and whether processors are free */
+            client_cost(c, &cpu_before, &pieces);
+            start = clock_ns();
+        }
+        make_body(body, sizeof body, 0, TOKENS);
+        sample_reset(&s);
+        struct client_request q = {body, strlen(body), -1, TOKENS, &s};
+        assert_int_equal(client_run(c, &q, 1, NULL, NULL, &err), SLUICE_OK);
+        assert_true(s.ok && s.token_ms);
+        late[i] = s.send_ms + s.token_ms[0] - (double)(fake_sent_ns[0][0] - o.zero_ns) * 1e-6;
+        tokens[i] = s.send_ms + s.token_ms[TOKENS / 2] - (double)(fake_sent_ns[0][TOKENS / 2] - o.zero_ns) * 1e-6;
+        sample_free(&s);
+    }
+    client_cost(c, &cpu_after, &pieces);
+    struct first f = {.cpu_share = (cpu_after - cpu_before) / clock_ms_since(start)};
+    qsort(late + SKIPPED, REQUESTS - SKIPPED, sizeof *late, compare_doubles);
+    qsort(tokens + SKIPPED, REQUESTS - SKIPPED, sizeof *tokens, compare_doubles);
+    f.late_ms = late[SKIPPED + (REQUESTS - SKIPPED) / 2];
+    f.token_late_ms = tokens[SKIPPED + (REQUESTS - SKIPPED) / 2];
+    client_close(c);
+    return f;
+}
+
+static bool try_first_token(void *unused) {
+    (void)unused;
+    bool tight = true;
+    for (int spin = 0; spin < 2; spin++) {
+        struct first f = measure_first(spin);
+        print_message("one stream, %s: first token of 5 ms stamped %.3f ms after the write, later ones %.3f; the "
+                      "client takes %.0f%% of a processor\n",
+                      spin ? "polling" : "sleeping", f.late_ms, f.token_late_ms, 100 * f.cpu_share);
+        assert_true(f.late_ms > -0.001);
+        tight = f.late_ms < 0.05;
+    }
+    return tight;
+}
+
+/* A percent of a time to the first token of 5 ms. */
+static void test_first_token(void **state) {
     (void)state;
+    assert_true(quietly(try_first_token, NULL, "first token"));
+}
+
+static bool try_due_times(void *unused) {
+    (void)unused;
     enum { N = 12 };
     char bodies[N][256];
     struct client_request q[N];
@@ -381,8 +447,14 @@ static void test_due_times(void **state) {
         sample_free(&s[i]);
     }
     print_message("sent %.3f ms after it was due, on average\n", late);
-    assert_true(late < 200); /* had each waited for the one before, it were 430 */
     client_close(c);
+    return late < 0.5; /* had each waited for the one before, it were 430 */
+}
+
+/* Requests of an open loop leave when they are due, however many still run. */
+static void test_due_times(void **state) {
+    (void)state;
+    assert_true(quietly(try_due_times, NULL, "due times"));
 }
 
 int main(void) {
@@ -390,7 +462,7 @@ int main(void) {
         cmocka_unit_test(test_good),      cmocka_unit_test(test_keep_alive),   cmocka_unit_test(test_bad_servers),
         cmocka_unit_test(test_endless),   cmocka_unit_test(test_unusual_ends), cmocka_unit_test(test_stop),
         cmocka_unit_test(test_no_memory), cmocka_unit_test(test_base_url),     cmocka_unit_test(test_due_times),
-        cmocka_unit_test(test_cost),
+        cmocka_unit_test(test_cost),      cmocka_unit_test(test_first_token),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
