@@ -82,7 +82,6 @@ static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
                                      .api_key = r->options->api_key,
                                      .silence_s = r->options->silence_s,
                                      .stop = r->options->stop,
-                                     .spin = r->options->spin,
                                      .zero_ns = r->start_ns};
     TRY(client_open(&options, &s->client, r->err));
     s->target.client = s->client;

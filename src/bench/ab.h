@@ -34,7 +34,6 @@ struct ab_options {
     double seconds;        /* no block starts after them; 0 = no limit */
     bool one_at_a_time;    /* otherwise decided by the memory that A takes */
     uint32_t silence_s;
-    bool spin; /* client_options.spin */
     uint64_t nonce;
     const atomic_bool *stop;
 };

@@ -110,7 +110,6 @@ static sluice_status connect_target(struct bench *b, const char *url, sluice_err
         .silence_s = b->options->silence_s,
         .stop = b->options->stop,
         .zero_ns = b->zero_ns,
-        .spin = b->environment.cpu_limit <= 0, /* under a quota what polling takes is taken from the server */
     };
     TRY(client_open(&o, &b->target.client, err));
     snprintf(b->target.url, sizeof b->target.url, "%s", client_base(b->target.client));

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "bench/client_impl.h"
-#include "bench/spin.h"
 #include "record/line.h"
 
 #include <errno.h>
@@ -30,7 +29,6 @@ struct client {
     char base[CLIENT_URL_MAX];
     struct exchange exchanges[CLIENT_STREAMS_MAX];
     uint32_t n_busy;
-    struct spin spin;
     double cpu_ms;
     uint64_t pieces;
 };
@@ -82,10 +80,8 @@ static bool ends_with_done(const struct buf *b) {
 
 static size_t on_bytes(char *bytes, size_t one, size_t n, void *ctx) {
     struct exchange *e = ctx;
-    uint64_t before = e->n_marks ? e->heard_ns : e->sent_ns;
     (void)one;
     e->heard_ns = clock_ns();
-    spin_learn(&e->client->spin, e->n_marks == 0, e->heard_ns - before);
     e->client->pieces++;
     e->too_long = n > e->max_bytes - e->bytes.len;
     if (e->too_long) {
@@ -174,7 +170,6 @@ sluice_status client_open(const struct client_options *options, struct client **
         return fail(err, SLUICE_E_NOMEM, "no memory for a client");
     }
     c->options = *options;
-    c->spin.wanted = options->spin;
     c->epoll = -1;
     for (size_t i = 0; i < CLIENT_STREAMS_MAX; i++) {
         c->exchanges[i].client = c;
@@ -317,19 +312,6 @@ static void check_limits(struct client *c) {
     }
 }
 
-/* When the next piece of the running streams is near enough to poll for it. */
-static uint64_t poll_from(const struct client *c, uint64_t now) {
-    uint64_t soonest = UINT64_MAX;
-    for (uint32_t i = 0; c->spin.allowed && c->n_busy <= SPIN_STREAMS && i < CLIENT_STREAMS_MAX; i++) {
-        const struct exchange *e = &c->exchanges[i];
-        if (e->busy) {
-            uint64_t at = spin_wake(&c->spin, e->n_marks == 0, e->n_marks ? e->heard_ns : e->sent_ns, now);
-            soonest = at < soonest ? at : soonest;
-        }
-    }
-    return soonest;
-}
-
 /* Waits for at most ms and handles what has come. */
 static sluice_status turn(struct client *c, double ms, uint64_t *ticked_ns, sluice_error *err) {
     struct epoll_event events[EVENTS];
@@ -338,11 +320,6 @@ static sluice_status turn(struct client *c, double ms, uint64_t *ticked_ns, slui
     double wait = ms;
     if (c->timer_ns) {
         double left = c->timer_ns > now ? (double)(c->timer_ns - now) * 1e-6 : 0;
-        wait = left < wait ? left : wait;
-    }
-    uint64_t poll = poll_from(c, now);
-    if (poll != UINT64_MAX) {
-        double left = poll > now ? (double)(poll - now) * 1e-6 : 0;
         wait = left < wait ? left : wait;
     }
     struct timespec t = {(time_t)(wait / 1000), (long)(fmod(wait, 1000) * 1e6)};
@@ -368,7 +345,6 @@ static sluice_status turn(struct client *c, double ms, uint64_t *ticked_ns, slui
     if (now - *ticked_ns > TICK_MS * 1000000u) {
         *ticked_ns = now;
         check_limits(c);
-        spin_look(&c->spin);
     }
     return SLUICE_OK;
 }
@@ -497,9 +473,7 @@ sluice_status client_run(struct client *c, struct client_request *requests, uint
     memset(slot_of, 0xFF, sizeof slot_of);
     r.ticked_ns = clock_ns();
     double cpu = thread_cpu_ms();
-    spin_begin(&c->spin);
     sluice_status status = drive(&r, err);
-    spin_look(&c->spin);
     c->cpu_ms += thread_cpu_ms() - cpu;
     abandon(c);
     harvest(&r);

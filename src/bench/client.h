@@ -23,7 +23,6 @@ struct client_options {
     uint32_t silence_s;      /* give a request up when nothing comes for so long */
     const atomic_bool *stop; /* set from elsewhere: end at once; may be NULL */
     uint64_t zero_ns;        /* clock_ns() that sample.send_ms counts from */
-    bool spin;               /* poll shortly before a piece is expected, where processors are free (spin.h) */
 };
 
 struct client_request { /* of POST /v1/chat/completions with a streaming body */

@@ -364,7 +364,6 @@ static int run(struct compare *c) {
         c->nvml = NULL;
     }
     environment_read(&c->environment, "", c->nvml);
-    c->options.spin = c->environment.cpu_limit <= 0; /* under a quota what polling takes is taken from the targets */
     cli_progress_start(&c->progress, "ab", c->options.blocks_max);
     sluice_status status = client_global_init(&err);
     if (status == SLUICE_OK) {

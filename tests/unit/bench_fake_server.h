@@ -111,6 +111,7 @@ static int fake_socket;
 static pthread_t fake_thread;
 /* Of a request whose prompt says "#N ": when it came, and when each token was written. */
 static uint64_t fake_came_ns[FAKE_LOG_STREAMS], fake_sent_ns[FAKE_LOG_STREAMS][FAKE_LOG_TOKENS];
+static uint64_t fake_done_ns[FAKE_LOG_STREAMS][FAKE_LOG_TOKENS]; /* the write has ended */
 
 static inline void fake_sleep(int ms) {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000L};
@@ -286,9 +287,13 @@ static inline bool fake_piece(const struct fake_chat *c, uint32_t from, uint32_t
     for (uint32_t i = 0; c->log >= 0 && i < n && from + i < FAKE_LOG_TOKENS; i++) {
         __atomic_store_n(&fake_sent_ns[c->log][from + i], clock_ns(), __ATOMIC_RELAXED); /* logs are used again */
     }
-    return fake_event(c->fd, &c->f, "data: {\"choices\":[{\"delta\":{\"%s\":\"%s\"}%s}]%s}\r\n\r\n",
-                      from < c->f.reasoning ? "reasoning_content" : "content", text,
-                      c->f.counts == COUNTS_IDS ? ids : "", counts);
+    bool sent = fake_event(c->fd, &c->f, "data: {\"choices\":[{\"delta\":{\"%s\":\"%s\"}%s}]%s}\r\n\r\n",
+                           from < c->f.reasoning ? "reasoning_content" : "content", text,
+                           c->f.counts == COUNTS_IDS ? ids : "", counts);
+    for (uint32_t i = 0; c->log >= 0 && i < n && from + i < FAKE_LOG_TOKENS; i++) {
+        __atomic_store_n(&fake_done_ns[c->log][from + i], clock_ns(), __ATOMIC_RELAXED);
+    }
+    return sent;
 }
 
 /* false: the connection is of no use any more. */

@@ -360,14 +360,14 @@ static void test_cost(void **state) {
 }
 
 struct first { /* of one stream, requests one after the other */
-    double late_ms, token_late_ms, cpu_share;
+    double late_ms, token_late_ms, late_done_ms, token_late_done_ms, cpu_share;
 };
 
 /* A server that takes 5 ms to the first token and 2 ms to each after it. */
-static struct first measure_first(bool spin) {
+static struct first measure_first(void) {
     enum { REQUESTS = 30, SKIPPED = 8, TOKENS = 20 };
-    struct client_options o = {.url = base_url, .silence_s = 30, .zero_ns = clock_ns(), .spin = spin};
-    double late[REQUESTS], tokens[REQUESTS], cpu_before, cpu_after;
+    struct client_options o = {.url = base_url, .silence_s = 30, .zero_ns = clock_ns()};
+    double late[4][REQUESTS], cpu_before, cpu_after;
     uint64_t pieces, start = 0;
     struct client *c;
     sluice_error err;
@@ -378,7 +378,7 @@ static struct first measure_first(bool spin) {
     for (int i = 0; i < REQUESTS; i++) {
         struct sample s;
         char body[256];
-        if (i == SKIPPED) { /* until then the client learns what to expect, and whether processors are free */
+        if (i == SKIPPED) { /* until then connections open and code is read in */
             client_cost(c, &cpu_before, &pieces);
             start = clock_ns();
         }
@@ -387,35 +387,38 @@ static struct first measure_first(bool spin) {
         struct client_request q = {body, strlen(body), -1, TOKENS, &s};
         assert_int_equal(client_run(c, &q, 1, NULL, NULL, &err), SLUICE_OK);
         assert_true(s.ok && s.token_ms);
-        late[i] = s.send_ms + s.token_ms[0] - (double)(fake_sent_ns[0][0] - o.zero_ns) * 1e-6;
-        tokens[i] = s.send_ms + s.token_ms[TOKENS / 2] - (double)(fake_sent_ns[0][TOKENS / 2] - o.zero_ns) * 1e-6;
+        for (int k = 0; k < 2; k++) {
+            int token = k * TOKENS / 2;
+            double got = s.send_ms + s.token_ms[token];
+            late[2 * k][i] = got - (double)(fake_sent_ns[0][token] - o.zero_ns) * 1e-6;
+            late[2 * k + 1][i] = got - (double)(fake_done_ns[0][token] - o.zero_ns) * 1e-6;
+        }
         sample_free(&s);
     }
     client_cost(c, &cpu_after, &pieces);
-    struct first f = {.cpu_share = (cpu_after - cpu_before) / clock_ms_since(start)};
-    qsort(late + SKIPPED, REQUESTS - SKIPPED, sizeof *late, compare_doubles);
-    qsort(tokens + SKIPPED, REQUESTS - SKIPPED, sizeof *tokens, compare_doubles);
-    f.late_ms = late[SKIPPED + (REQUESTS - SKIPPED) / 2];
-    f.token_late_ms = tokens[SKIPPED + (REQUESTS - SKIPPED) / 2];
+    double share = (cpu_after - cpu_before) / clock_ms_since(start), middle[4];
+    for (int k = 0; k < 4; k++) {
+        qsort(late[k] + SKIPPED, REQUESTS - SKIPPED, sizeof late[k][0], compare_doubles);
+        middle[k] = late[k][SKIPPED + (REQUESTS - SKIPPED) / 2];
+    }
+    struct first f = {middle[0], middle[2], middle[1], middle[3], share};
     client_close(c);
     return f;
 }
 
 static bool try_first_token(void *unused) {
     (void)unused;
-    bool tight = true;
-    for (int spin = 0; spin < 2; spin++) {
-        struct first f = measure_first(spin);
-        print_message("one stream, %s: first token of 5 ms stamped %.3f ms after the write, later ones %.3f; the "
-                      "client takes %.0f%% of a processor\n",
-                      spin ? "polling" : "sleeping", f.late_ms, f.token_late_ms, 100 * f.cpu_share);
-        assert_true(f.late_ms > -0.001);
-        tight = f.late_ms < 0.05;
-    }
-    return tight;
+    struct first f = measure_first();
+    print_message(
+        "one stream: first token of 5 ms stamped %.3f ms after its write began and %.3f after it ended, later "
+        "ones %.3f and %.3f; the client takes %.0f%% of a processor\n",
+        f.late_ms, f.late_done_ms, f.token_late_ms, f.token_late_done_ms, 100 * f.cpu_share);
+    assert_true(f.late_ms > -0.001);
+    return f.late_done_ms < 0.05 && f.late_ms < 0.12;
 }
 
-/* A percent of a time to the first token of 5 ms. */
+/* The client's part is less than a percent of a time to the first token of 5 ms: what passes after the server's write has
+ * ended. The write itself, which carries the bytes to the client's socket, is the server's. */
 static void test_first_token(void **state) {
     (void)state;
     assert_true(quietly(try_first_token, NULL, "first token"));
