@@ -194,7 +194,7 @@ sluice_status bench_quality_foreign(struct bench *b, sluice_error *err) {
     }
     TRY(quality_read(b->options->reference, &r, err));
     uint32_t n = r.n < FOREIGN_POSITIONS ? r.n : FOREIGN_POSITIONS;
-    uint32_t seen = 0, greedy = 0;
+    uint32_t seen = 0, greedy = 0, least = FOREIGN_TOP;
     double top = 0;
     for (uint32_t i = 0; i < n && !(b->options->stop && atomic_load(b->options->stop)); i++) {
         int64_t ids[FOREIGN_TOP];
@@ -204,13 +204,15 @@ sluice_status bench_quality_foreign(struct bench *b, sluice_error *err) {
             break;
         }
         seen++;
+        least = got < least ? got : least;
         greedy += ids[0] == r.ids[(size_t)pos * r.top];
         top += overlap(&r, pos, ids, got);
     }
     if (seen < n || !file_sha256(b->options->reference, q->reference_sha256)) {
         say(q, "the server gives no ids of its likeliest tokens at /v1/completions, so it could not be compared");
     } else {
-        q->kind = "top20";
+        q->kind =
+            least == FOREIGN_TOP ? "top20" : "greedy"; /* some servers give fewer candidates than were asked for */
         q->tokens = seen;
         q->top1 = (double)greedy / seen;
         q->top20 = top / seen;
@@ -235,7 +237,7 @@ void bench_put_quality(struct buf *l, const struct run_quality *q) {
     line_put_number(l, "kl_mean", kl ? q->kl_mean : NAN);
     line_put_number(l, "kl_p999", kl ? q->kl_p999 : NAN);
     line_put_number(l, "top1_agreement", q->kind ? q->top1 : NAN);
-    if (q->kind && !kl) {
+    if (q->kind && strcmp(q->kind, "top20") == 0) {
         line_put_number(l, "top20_agreement", q->top20);
     }
     line_close(l, '}');

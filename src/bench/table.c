@@ -51,17 +51,36 @@ static void put_note(struct buf *out, const char *text) {
     buf_printf(out, "    %.*s\n", (int)(n > most ? most : n), text);
 }
 
+/* Speed without this line is the speed of something that is not known to compute the model. */
+static void put_quality(struct buf *out, const struct run_quality *q) {
+    if (!q->kind) {
+        buf_printf(out, "unqualified: %s\n", q->reason);
+    } else if (strcmp(q->kind, "kl") == 0) {
+        buf_printf(out,
+                   "%s: divergence from plain F32 %.3g nats per token, same likeliest token at %.1f%% of %u positions",
+                   q->qualified ? "qualified" : "unqualified", q->kl_mean, 100 * q->top1, q->tokens);
+        buf_printf(out, "%s%s\n", q->qualified ? "" : "; ", q->qualified ? "" : q->reason);
+    } else {
+        buf_printf(out, "%s: likeliest token as in plain F32 at %.1f%% of %u positions",
+                   q->qualified ? "qualified" : "unqualified", 100 * q->top1, q->tokens);
+        if (strcmp(q->kind, "top20") == 0) {
+            buf_printf(out, ", %.1f%% of the twenty likeliest", 100 * q->top20);
+        }
+        buf_puts(out, "\n");
+    }
+}
+
 void bench_table_head(struct buf *out, const struct bench *b) {
     const struct target *t = &b->target;
     buf_printf(out, "%s, %s%s%s%s%s\n", t->model, t->build[0] ? t->build : t->engine, t->device_api[0] ? " (" : "",
                t->device_api, t->device_api[0] ? ")" : "", b->own_server ? "" : ", not started by this program");
-    buf_printf(out, "suite %s: ", b->suite.name);
-    buf_printf(out, "%.*s\n", WIDTH - 20, b->suite.about);
+    buf_printf(out, "suite %s: %s\n", b->suite.name, b->suite.about);
     if (b->limits.read_gb_s > 0 && b->file.decode_bytes) {
         buf_printf(
             out, "limits measured here: %.1f GB/s read, %.2f Tops/s %s; %.1f MB of weights per token of one stream\n",
             b->limits.read_gb_s, b->limits.matrix_tops, b->limits.matrix_kind, (double)b->file.decode_bytes * 1e-6);
     }
+    put_quality(out, &b->quality);
     if (b->raw_note[0]) {
         put_note(out, b->raw_note);
     }

@@ -57,13 +57,33 @@ class Engine {
         return this.model.tokenize(`<|startoftext|>${turns.join("")}<|im_start|>assistant\n`, true);
     }
 
-    // One answer at a time; the queue is the promise of the last one.
-    async answer(tokens, {maxTokens, temperature, ignoreEos, onToken, cancelled}) {
+    // One at a time; the queue is the promise of the last one.
+    async alone(work) {
         const before = this.tail;
         let release;
         this.tail = new Promise((resolve) => (release = resolve));
         await before;
         try {
+            return await work();
+        } finally {
+            release();
+        }
+    }
+
+    // [[id, probability], ..] of the n likeliest tokens behind these, likeliest first.
+    likeliest(tokens, n) {
+        return this.alone(async () => {
+            await this.sequence.clearHistory();
+            const options = {temperature: 1, topK: 0, topP: 1, minP: 0, yieldEogToken: true};
+            for await (const {probabilities} of this.sequence.evaluateWithMetadata(tokens, {probabilities: true}, options)) {
+                return [...probabilities].sort((a, b) => b[1] - a[1]).slice(0, n);
+            }
+            throw new Error("llama.cpp gave no token");
+        });
+    }
+
+    answer(tokens, {maxTokens, temperature, ignoreEos, onToken, cancelled}) {
+        return this.alone(async () => {
             await this.sequence.clearHistory();
             const answer = [];
             for await (const token of this.sequence.evaluate(tokens, {temperature, yieldEogToken: true})) {
@@ -78,9 +98,7 @@ class Engine {
                 }
             }
             return {answer, finish: "length"};
-        } finally {
-            release();
-        }
+        });
     }
 }
 
@@ -152,6 +170,28 @@ async function chat(engine, options, body, response) {
     }
 }
 
+// One token after a prompt of token ids, with the likeliest tokens: what `sluice bench --reference` asks for. The distribution is
+// the model's own, so nothing is cut from it: temperature 1, and no top_k, top_p or min_p.
+async function complete(engine, options, body, response) {
+    const whole = (v, most) => Number.isInteger(v) && v >= 0 && v < most;
+    const size = engine.model.fileInfo?.metadata?.tokenizer?.ggml?.tokens?.length ?? 2 ** 31;
+    if (!Array.isArray(body.prompt) || body.prompt.length === 0 || body.prompt.some((id) => !whole(id, size))) {
+        return refuse(response, 400, "prompt must be a list of token ids");
+    }
+    if (body.max_tokens !== 1 || !whole(body.logprobs, 101)) {
+        return refuse(response, 400, "only max_tokens 1 with logprobs of 0 to 100 is answered here");
+    }
+    if (body.prompt.length + 1 > options.ctx) {
+        return refuse(response, 400, `${body.prompt.length} + 1 tokens exceed the context of ${options.ctx}`);
+    }
+    const top = await engine.likeliest(body.prompt, Math.max(body.logprobs, 1));
+    const top_logprobs = top.map(([id, p]) => ({id, token: engine.model.detokenize([id], true), logprob: Math.log(p)}));
+    const choice = {index: 0, text: top_logprobs[0].token, finish_reason: "length", logprobs: {content: [{...top_logprobs[0], top_logprobs}]}};
+    const usage = {prompt_tokens: body.prompt.length, completion_tokens: 1, total_tokens: body.prompt.length + 1};
+    send(response, 200, {id: "cmpl-peer", object: "text_completion", created: Math.floor(Date.now() / 1000),
+                         model: path.basename(options.model), choices: [choice], usage});
+}
+
 async function serve(engine, options) {
     const server = createServer(async (request, response) => {
         const route = `${request.method} ${request.url}`;
@@ -166,6 +206,8 @@ async function serve(engine, options) {
             } else if (route === "POST /tokenize") {
                 const {content, parse_special} = await readBody(request);
                 send(response, 200, {tokens: [...engine.model.tokenize(String(content), parse_special !== false)]});
+            } else if (route === "POST /v1/completions") {
+                await complete(engine, options, await readBody(request), response);
             } else if (route === "POST /v1/chat/completions") {
                 await chat(engine, options, await readBody(request), response);
             } else {
