@@ -243,6 +243,10 @@ static void set_read_limit(struct row *row, struct row_limit *l, const struct mo
     if (rate->n == 0 || file->decode_bytes == 0 || read_gb_s <= 0 || (many && streams->n == 0)) {
         return;
     }
+    char shared[40] = "";
+    if (many) {
+        snprintf(shared, sizeof shared, ", shared by %.1f streams", n);
+    }
     double dense = (double)(file->decode_bytes - file->expert_bytes);
     double experts = (double)file->expert_bytes;
     if (file->n_expert && n > 1) {
@@ -253,12 +257,11 @@ static void set_read_limit(struct row *row, struct row_limit *l, const struct mo
     l->bytes_per_token = (dense + experts) / n + positions * (double)file->kv_bytes_per_token;
     l->measured = read_gb_s;
     l->share = l->bytes_per_token * rate->median * 1e-9 / read_gb_s;
-    snprintf(l->rule, sizeof l->rule,
-             "weights of one pass%s, shared by %.1f streams, and keys and values at mid-answer%s%s",
+    snprintf(l->rule, sizeof l->rule, "weights of one pass%s%s, and keys and values at mid-answer%s%s",
              file->n_expert == 0 ? ""
              : n > 1             ? " with as many experts as independent routing reaches"
                                  : " with the experts of one token",
-             n, many ? "; the rate has prefill in it" : "",
+             shared, many ? "; the rate has prefill in it" : "",
              drafts ? "; a pass may yield several tokens, as the server guesses ahead" : "");
 }
 

@@ -289,12 +289,20 @@ static void add_item(struct json_object *items, const char *name, const char *un
     json_object_array_add(items, o);
 }
 
-static void add_memory(struct json_object *items, struct json_object *memory, const char *name) {
+/* theory: GB/s on paper; NAN where the firmware does not say. */
+static void add_memory(struct json_object *items, struct json_object *memory, const char *name, double theory,
+                       const char *how) {
     char key[16];
     snprintf(key, sizeof key, "%s_gb_s", name);
     struct json_object *rate = json_member(memory, key, json_type_object);
+    double share = json_member_number(rate, "median", NAN) / theory;
     if (rate) {
-        add_item(items, name, "GB/s", json_member_u32(memory, "threads"), rate, 1, NULL);
+        add_item(items, name, "GB/s", json_member_u32(memory, "threads"), rate, 1, how);
+    }
+    if (rate && isfinite(share)) {
+        struct json_object *item = json_object_array_get_idx(items, json_object_array_length(items) - 1);
+        json_object_object_add(item, "theory", json_object_new_double(theory));
+        json_object_object_add(item, "share", json_object_new_double(share));
     }
 }
 
@@ -312,6 +320,7 @@ static void add_barrier(struct json_object *items, struct json_object *memory) {
 
 static struct json_object *convert_probe(struct json_object *o, double seconds) {
     struct json_object *line = json_object_new_object(), *items = json_object_new_array();
+    double theory = json_member_number(json_member(o, "theory", json_type_object), "gb_s", NAN);
     struct json_object *memory = json_member(o, "memory", json_type_array),
                        *peak = json_member(o, "peak", json_type_array);
     json_object_object_add(line, "kind", json_object_new_string("probe"));
@@ -321,8 +330,9 @@ static struct json_object *convert_probe(struct json_object *o, double seconds) 
     json_object_object_add(line, "items", items);
     for (size_t i = 0; memory && i < json_object_array_length(memory); i++) {
         struct json_object *m = json_object_array_get_idx(memory, i);
-        add_memory(items, m, "read");
-        add_memory(items, m, "copy");
+        add_memory(items, m, "read", theory,
+                   isnan(theory) ? "loads; no theory: the firmware's records of its modules cannot be read" : "loads");
+        add_memory(items, m, "copy", theory, "loads and stores; read and written bytes count");
         add_barrier(items, m);
     }
     for (size_t i = 0; peak && i < json_object_array_length(peak); i++) {

@@ -82,6 +82,7 @@ void bench_watch_row(struct bench *b, struct row *row, const struct watch_summar
         s = b->row_noise; /* a short engine-only test is judged by the one before it */
     }
     b->row_noise = s;
+    /* of engine-only tests the buffer that `raw` measures the bandwidth with would be among it */
     if (s.rss_peak && row->test == TEST_API && (int64_t)s.rss_peak > row->rss_bytes) {
         row->rss_bytes = (int64_t)s.rss_peak;
     }
@@ -218,7 +219,7 @@ static void put_window(struct buf *l, const char *what, const struct energy_wind
 }
 
 void bench_put_energy(struct buf *l, const struct energy *counters, const struct row_energy *e) {
-    const char *reasons[] = {e->reason[0] ? e->reason : "not measured on rows of this kind"};
+    const char *reasons[] = {e->reason[0] ? e->reason : "the work lasts less than the 5 s that a counter needs"};
     double out_n = (double)e->output.count;
     bool any = counters && energy_domains(counters) > 0;
     line_open(l, "energy", '{');
