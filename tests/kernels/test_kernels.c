@@ -235,6 +235,9 @@ static void matmul_is_right_everywhere(void **state) {
         check_matmul(types[t], 30, 512, 2, FILL_EXTREME);
         check_matmul(types[t], 40, 512, 20, FILL_EXTREME);
         check_matmul(types[t], 30, 512, 6, FILL_TINY);
+        check_matmul(types[t], 205, 256, 20, FILL_GAUSS); /* panels in turn: one unit of work each, */
+        check_matmul(types[t], 205, 512, 40, FILL_GAUSS); /* several, of odd and of even number */
+        check_matmul(types[t], 171, 768, 70, FILL_GAUSS);
     }
     check_matmul(DTYPE_F32, 7, 16, 3, FILL_GAUSS);
     check_matmul(DTYPE_Q8_0, 7, 96, 7, FILL_GAUSS);

@@ -5,11 +5,15 @@
  *   w a = 4096 wh ah + 64 (wh al + wl ah) + wl al
  * with the middle two in one accumulator. Sums over a block are exact, so the result is that of every other form. Weights are the
  * row-major operand, made in the first-level cache just before use; activations come packed.
+ *
+ * A unit is one block of a panel against two packs, 64 tile products in four passes. An accumulator is stored between the first
+ * products of the pass that reuses it, so that others go on meanwhile; the float step of a unit stands between products of the next,
+ * where its sums are still in the first-level cache.
  */
 
 #include "backend/cpu/tiles.h"
 
-enum { AMX_TILE = 1024, AMX_PLANES = 2, AMX_SUMS = 3, AMX_STEPS = QK / 64 };
+enum { AMX_TILE = 1024, AMX_PLANES = 2, AMX_STEPS = QK / 64, AMX_HALF = AMX_STEPS * AMX_PLANES * AMX_TILE };
 
 /* scale * quant of 4-bit quants, in planes: a shuffle each instead of a product and two packings */
 #define AMX_HI(s, q)  ((s) * (q) >> 6)
@@ -26,7 +30,8 @@ static const int8_t amx_products[64][AMX_PLANES][16] __attribute__((aligned(64))
 /* What a panel holds in scratch; acc as [pack][row][token]. */
 struct amx_panel {
     int8_t *w; /* [2][AMX_STEPS][AMX_PLANES] tiles of 16 rows x 64 columns */
-    int32_t *sums; /* [AMX_SUMS][2][2] tiles, stored and awaiting their float step */
+    /* sums as tiles were stored, [row half][pack], awaiting their float step; high of units in turn */
+    int32_t *high[2], *low, *mixed;
     float *d[2]; /* [PANEL], of blocks in turn */
     float *acc, *mins;
 };
@@ -34,8 +39,11 @@ struct amx_panel {
 VEC struct amx_panel amx_panel_at(void *scratch) {
     struct amx_panel p;
     p.w = scratch;
-    p.sums = (int32_t *)(void *)(p.w + 2 * AMX_STEPS * AMX_PLANES * AMX_TILE);
-    p.d[0] = (float *)(void *)(p.sums + 4 * AMX_SUMS * AMX_TILE / 4);
+    p.high[0] = (int32_t *)(void *)(p.w + 2 * AMX_HALF);
+    p.high[1] = p.high[0] + AMX_TILE;
+    p.low = p.high[1] + AMX_TILE;
+    p.mixed = p.low + AMX_TILE;
+    p.d[0] = (float *)(void *)(p.mixed + AMX_TILE);
     p.d[1] = p.d[0] + PANEL;
     p.acc = p.d[1] + PANEL;
     p.mins = p.acc + (size_t)KERNELS_PASS * PANEL;
@@ -98,85 +106,121 @@ typedef float (*amx_unpack_fn)(const uint8_t *block, int8_t *at, float *mins);
 
 /* ---- Tiles ---- */
 
-/* Where the float step of the stored sums of 32 rows x 2 packs, [AMX_SUMS][row half][pack] tiles (high, low, mixed), goes. */
+/* The float step of a unit, whose sums are stored: 32 rows x 2 packs. */
 struct amx_done {
-    const float *d; /* NULL: there is none to do */
+    const int32_t *high;
+    const float *d;
     const float *scale[2];
-    float *acc[2]; /* the second NULL: one pack */
+    float *acc[2]; /* NULL: there is none to do */
 };
 
-/* The float step of 16 rows from row0 on and one pack: acc += sum * (d * scale). */
-VEC void amx_fold(const int32_t *sums, const struct amx_done *x, uint32_t pack, uint32_t row0) {
-    const int32_t *tile = sums + (2 * (row0 / 16) + pack) * (AMX_TILE / 4);
-    vf scale = vf_load(x->scale[pack]);
+/* An eighth of it: acc += sum * (d * scale) for 8 rows and one pack. */
+VEC void amx_fold(const struct amx_panel *pn, const struct amx_done *x, const uint32_t part) {
+    const uint32_t pack = part / 4;
+    const uint32_t row0 = part % 4 * 8;
+    const size_t at = (2 * (row0 / 16) + pack) * (AMX_TILE / 4) + row0 % 16 * 16;
+    const int32_t *high = x->high + at;
+    const int32_t *mixed = pn->mixed + at;
+    const int32_t *low = pn->low + at;
+    if (!x->acc[pack]) {
+        return;
+    }
     float *acc = x->acc[pack] + 16 * row0;
     const float *d = x->d + row0;
-    for (int r = 0; r < 16; r++) {
-        const int32_t *row = tile + r * 16;
-        __m512i hh = _mm512_load_si512(row);
-        __m512i ll = _mm512_load_si512(row + AMX_TILE);
-        __m512i cross = _mm512_load_si512(row + 2 * AMX_TILE);
-        __m512i all = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(hh, 12), _mm512_slli_epi32(cross, 6)), ll);
+    vf scale = vf_load(x->scale[pack]);
+    for (int r = 0; r < 8; r++) {
+        __m512i upper = _mm512_add_epi32(_mm512_slli_epi32(_mm512_load_si512(high + 16 * r), 6), _mm512_load_si512(mixed + 16 * r));
+        __m512i all = _mm512_add_epi32(_mm512_slli_epi32(upper, 6), _mm512_load_si512(low + 16 * r));
         vf p = vf_mul(vi_to_f(all), vf_mul(vf_set1(d[r]), scale));
         vf_store(acc + 16 * r, vf_add(vf_load(acc + 16 * r), p));
     }
 }
 
-/* tmm0-3 += one plane of the panel x one plane of N packs; FOLD stands after each of the four steps. The loop stays rolled, so that
- * tiles are addressed by three registers that move on. */
-#define AMX_PLANE(pw, px, FOLD)                                                                                        \
-    {                                                                                                                  \
-        const int8_t *wp = w + (pw) * AMX_TILE;                                                                        \
-        const uint8_t *xp0 = x0 + (px) * AMX_TILE;                                                                     \
-        const uint8_t *xp1 = x1 + (px) * AMX_TILE;                                                                     \
-        _Pragma("GCC unroll 1") for (uint32_t s = 0; s < AMX_STEPS; s++) {                                             \
-            _tile_loadd(4, wp, 64);                                                                                    \
-            _tile_loadd(6, xp0, 64);                                                                                   \
-            _tile_dpbssd(0, 4, 6);                                                                                     \
-            if (N == 2) {                                                                                              \
-                _tile_loadd(7, xp1, 64);                                                                               \
-                _tile_dpbssd(1, 4, 7);                                                                                 \
-            }                                                                                                          \
-            _tile_loadd(5, wp + AMX_STEPS * AMX_PLANES * AMX_TILE, 64);                                                \
-            _tile_dpbssd(2, 5, 6);                                                                                     \
-            if (N == 2) {                                                                                              \
-                _tile_dpbssd(3, 5, 7);                                                                                 \
-            }                                                                                                          \
-            wp += AMX_PLANES * AMX_TILE;                                                                               \
-            xp0 += AMX_PLANES * AMX_TILE;                                                                              \
-            xp1 += AMX_PLANES * AMX_TILE;                                                                              \
-            FOLD                                                                                                       \
-        }                                                                                                              \
-    }
-#define AMX_ZERO()                                                                                                     \
-    _tile_zero(0);                                                                                                     \
-    _tile_zero(1);                                                                                                     \
-    _tile_zero(2);                                                                                                     \
-    _tile_zero(3)
-#define AMX_STORE(p)                                                                                                   \
-    _tile_stored(0, sums + (p) * AMX_TILE, 64);                                                                        \
-    _tile_stored(2, sums + (p) * AMX_TILE + 2 * (AMX_TILE / 4), 64);                                                   \
-    if (N == 2) {                                                                                                      \
-        _tile_stored(1, sums + (p) * AMX_TILE + AMX_TILE / 4, 64);                                                     \
-        _tile_stored(3, sums + (p) * AMX_TILE + 3 * (AMX_TILE / 4), 64);                                               \
-    }
+/* Tile loads and stores are memory accesses that the compiler does not know of. */
+#define AMX_BARRIER() __asm__ volatile("" ::: "memory")
 
-/* The panel's block against N packs; meanwhile the float step of the packs before, if any: it is through with `sums` when the first
- * accumulators are stored there. */
-VEC void amx_tiles(const int8_t *w, const uint8_t *x0, const uint8_t *x1, int32_t *sums, const struct amx_done *last, const int N) {
-    __asm__ volatile("" ::: "memory"); /* tile loads and stores are memory accesses that the compiler does not know of */
-    AMX_ZERO();
-    AMX_PLANE(0, 0, if (last->d && last->acc[s / 2]) amx_fold(sums, last, s / 2, s % 2 * 16);)
-    __asm__ volatile("" ::: "memory");
-    AMX_STORE(0);
-    AMX_ZERO();
-    AMX_PLANE(1, 1, )
-    AMX_STORE(1);
-    AMX_ZERO();
-    AMX_PLANE(0, 1, )
-    AMX_PLANE(1, 0, )
-    AMX_STORE(2);
-    __asm__ volatile("" ::: "memory");
+/* Accumulator t goes to `out` and begins at 0, or goes on. */
+#define AMX_OUT(t)                                                                                                     \
+    _tile_stored(t, out + (t) * (AMX_TILE / 4), 64);                                                                   \
+    _tile_zero(t);
+#define AMX_GO_ON(t)
+
+/* tmm0-3 += 64 columns of one plane of the panel x one plane of N packs. BEFORE(t) precedes t's product, MID and END are vector work
+ * beside them. */
+#define AMX_STEP(BEFORE, MID, END)                                                                                     \
+    _tile_loadd(4, wp, 64);                                                                                            \
+    _tile_loadd(6, xp0, 64);                                                                                           \
+    BEFORE(0)                                                                                                          \
+    _tile_dpbssd(0, 4, 6);                                                                                             \
+    if (N == 2) {                                                                                                      \
+        _tile_loadd(7, xp1, 64);                                                                                       \
+    }                                                                                                                  \
+    BEFORE(1)                                                                                                          \
+    if (N == 2) {                                                                                                      \
+        _tile_dpbssd(1, 4, 7);                                                                                         \
+    }                                                                                                                  \
+    MID;                                                                                                               \
+    _tile_loadd(5, wp + AMX_HALF, 64);                                                                                 \
+    BEFORE(2)                                                                                                          \
+    _tile_dpbssd(2, 5, 6);                                                                                             \
+    BEFORE(3)                                                                                                          \
+    if (N == 2) {                                                                                                      \
+        _tile_dpbssd(3, 5, 7);                                                                                         \
+    }                                                                                                                  \
+    END;                                                                                                               \
+    wp += AMX_PLANES * AMX_TILE;                                                                                       \
+    xp0 += AMX_PLANES * AMX_TILE;                                                                                      \
+    xp1 += AMX_PLANES * AMX_TILE
+/* Steps from the k-th on; the loop stays rolled, so that tiles are addressed by three registers that move on. */
+#define AMX_STEPS_FROM(k)                                                                                              \
+    _Pragma("GCC unroll 1") for (int step = (k); step < AMX_STEPS; step++) {                                           \
+        AMX_STEP(AMX_GO_ON, , );                                                                                       \
+    }
+#define AMX_PLANE(pw, px)                                                                                              \
+    wp = pn->w + (pw) * AMX_TILE;                                                                                      \
+    xp0 = x0 + (px) * AMX_TILE;                                                                                        \
+    xp1 = x1 + (px) * AMX_TILE
+#define AMX_FOLD(part) amx_fold(pn, last, part)
+
+/* The panel's block against N packs. Passes: high, low, and the two mixed ones, of which the second is stored by the next call. The
+ * float step of the unit before begins when that is done and ends before `low` is stored anew. */
+VEC void amx_tiles(const struct amx_panel *pn, const uint8_t *x0, const uint8_t *x1, int32_t *high, const struct amx_done *last, const int N) {
+    const int8_t *wp;
+    const uint8_t *xp0;
+    const uint8_t *xp1;
+    int32_t *out = pn->mixed;
+    AMX_BARRIER();
+    AMX_PLANE(0, 0);
+    AMX_STEP(AMX_OUT, , );
+    AMX_BARRIER();
+    AMX_STEP(AMX_GO_ON, AMX_FOLD(0), AMX_FOLD(1));
+    AMX_STEP(AMX_GO_ON, AMX_FOLD(2), AMX_FOLD(3));
+    AMX_STEP(AMX_GO_ON, AMX_FOLD(4), AMX_FOLD(5));
+    out = high;
+    AMX_PLANE(1, 1);
+    AMX_STEP(AMX_OUT, AMX_FOLD(6), AMX_FOLD(7));
+    AMX_BARRIER();
+    AMX_STEPS_FROM(1)
+    out = pn->low;
+    AMX_PLANE(0, 1);
+    AMX_STEP(AMX_OUT, , );
+    AMX_STEPS_FROM(1)
+    AMX_PLANE(1, 0);
+    AMX_STEPS_FROM(0)
+    AMX_BARRIER();
+}
+
+/* What the last unit of a panel has left to do. */
+VEC void amx_drain(const struct amx_panel *pn, const struct amx_done *last) {
+    AMX_BARRIER();
+    _tile_stored(0, pn->mixed, 64);
+    _tile_stored(1, pn->mixed + AMX_TILE / 4, 64);
+    _tile_stored(2, pn->mixed + 2 * (AMX_TILE / 4), 64);
+    _tile_stored(3, pn->mixed + 3 * (AMX_TILE / 4), 64);
+    AMX_BARRIER();
+    for (uint32_t part = 0; part < 8; part++) {
+        AMX_FOLD(part);
+    }
 }
 
 /* Block b, whose d are at place k, against all packs, two at a time. `last` is what the call before left to do, and what this one
@@ -188,60 +232,64 @@ KERNEL void amx_block(const struct amx_panel *pn, const uint8_t *packs, uint32_t
     const uint8_t *columns = packs + (size_t)b * AMX_STEPS * AMX_PLANES * AMX_TILE;
     for (uint32_t g = 0; g < n_packs; g += 2) {
         const uint8_t *x = columns + g * pack_bytes;
-        struct amx_done done = {.d = pn->d[k]};
+        int32_t *high = pn->high[last->high == pn->high[0]];
+        struct amx_done done = {.d = pn->d[k], .high = high};
         for (uint32_t p = 0; p < 2 && g + p < n_packs; p++) {
             done.scale[p] = (const float *)(const void *)(scales + (g + p) * pack_bytes);
             done.acc[p] = pn->acc + (size_t)(g + p) * PANEL * 16;
         }
         if (g + 1 < n_packs) {
-            amx_tiles(pn->w, x, x + pack_bytes, pn->sums, last, 2);
+            amx_tiles(pn, x, x + pack_bytes, high, last, 2);
         } else {
-            amx_tiles(pn->w, x, x, pn->sums, last, 1);
+            amx_tiles(pn, x, x, high, last, 1);
         }
         *last = done;
     }
 }
 
-/* acc less the minima's part, for 4 rows and G packs: lanes of the written order are chains here, added in its tree (i + 8, i + 4,
- * i + 2, i + 1) as soon as both sides are there. */
+/* A lane of the written order, which is a chain here: sub-blocks i, i + 16, .. of 4 rows and G packs. */
+struct amx_lanes {
+    vf v[2][4];
+};
+
+VEC struct amx_lanes amx_lane(const float *mins, uint32_t stride, const float *const *sums, const uint32_t i, const int G) {
+    struct amx_lanes y;
+    for (int g = 0; g < G; g++) {
+        for (int r = 0; r < 4; r++) {
+            y.v[g][r] = vf_zero();
+        }
+    }
+    for (uint32_t s = i; s < stride; s += 16) {
+        for (int g = 0; g < G; g++) {
+            vf x = vf_load(sums[g] + 16 * (size_t)s);
+            for (int r = 0; r < 4; r++) {
+                y.v[g][r] = vf_fma(vf_set1(mins[(size_t)r * stride + s]), x, y.v[g][r]);
+            }
+        }
+    }
+    return y;
+}
+
+VEC struct amx_lanes amx_join(struct amx_lanes a, struct amx_lanes b, const int G) {
+    for (int g = 0; g < G; g++) {
+        for (int r = 0; r < 4; r++) {
+            a.v[g][r] = vf_add(a.v[g][r], b.v[g][r]);
+        }
+    }
+    return a;
+}
+
+#define AMX_LANE(i)  amx_lane(mins, stride, sums, i, G)
+#define AMX_LANE2(i) amx_join(AMX_LANE(i), AMX_LANE(i + 8), G)
+#define AMX_LANE4(i) amx_join(AMX_LANE2(i), AMX_LANE2(i + 4), G)
+#define AMX_LANE8(i) amx_join(AMX_LANE4(i), AMX_LANE4(i + 2), G)
+
+/* acc less the minima's part, for 4 rows and G packs; lanes are added in the written tree (i + 8, i + 4, i + 2, i + 1). */
 VEC void amx_minima(const float *mins, uint32_t stride, const float *const *sums, float *const *acc, const int G) {
-    static const uint8_t order[16] = {0, 8, 4, 12, 2, 10, 6, 14, 1, 9, 5, 13, 3, 11, 7, 15};
-    vf wait[4][2][4];
-    for (uint32_t i = 0; i < 16; i++) {
-        vf part[2][4];
-        for (int g = 0; g < G; g++) {
-            for (int r = 0; r < 4; r++) {
-                part[g][r] = vf_zero();
-            }
-        }
-        for (uint32_t s = order[i]; s < stride; s += 16) {
-            vf x[2];
-            for (int g = 0; g < G; g++) {
-                x[g] = vf_load(sums[g] + 16 * (size_t)s);
-            }
-            for (int r = 0; r < 4; r++) {
-                vf m = vf_set1(mins[(size_t)r * stride + s]);
-                for (int g = 0; g < G; g++) {
-                    part[g][r] = vf_fma(m, x[g], part[g][r]);
-                }
-            }
-        }
-        int level = 0;
-        for (; i >> level & 1; level++) {
-            for (int g = 0; g < G; g++) {
-                for (int r = 0; r < 4; r++) {
-                    part[g][r] = vf_add(wait[level][g][r], part[g][r]);
-                }
-            }
-        }
-        for (int g = 0; g < G; g++) {
-            for (int r = 0; r < 4; r++) {
-                if (level < 4) {
-                    wait[level][g][r] = part[g][r];
-                } else {
-                    vf_store(acc[g] + 16 * r, vf_sub(vf_load(acc[g] + 16 * r), part[g][r]));
-                }
-            }
+    struct amx_lanes all = amx_join(AMX_LANE8(0), AMX_LANE8(1), G);
+    for (int g = 0; g < G; g++) {
+        for (int r = 0; r < 4; r++) {
+            vf_store(acc[g] + 16 * r, vf_sub(vf_load(acc[g] + 16 * r), all.v[g][r]));
         }
     }
 }
@@ -348,10 +396,7 @@ VEC void amx_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scratc
             }
             amx_block(&pn, packs, n_packs, m->n_cols, b, b & 1, &last);
         }
-        for (uint32_t p = 0; p < 2 && last.acc[p]; p++) {
-            amx_fold(pn.sums, &last, p, 0);
-            amx_fold(pn.sums, &last, p, 16);
-        }
+        amx_drain(&pn, &last);
         if (has_mins) {
             amx_all_minima(&pn, packs, n_packs, m->n_cols, rows);
         }

@@ -16,7 +16,7 @@
 /* As the panels of kquants.inc.h and kamx.inc.h need, or half as many rows of float. */
 size_t kernels_scratch_bytes(uint32_t n_cols_max) {
     size_t rows = KERNELS_PANEL_ROWS;
-    size_t k = rows * (QK * 3 + (1 + KERNELS_PASS + acts_sums_stride(n_cols_max)) * sizeof(float)) + 24 * 1024;
+    size_t k = rows * (QK * 3 + (2 + KERNELS_PASS + acts_sums_stride(n_cols_max)) * sizeof(float)) + 16 * 1024;
     size_t f = rows / 2 * n_cols_max * sizeof(float);
     return (k > f ? k : f) + 4096;
 }
