@@ -5,18 +5,20 @@ SANITIZE ?=
 MODEL    ?= models/sluice-mini-Q4_K_M.gguf
 PREFIX   ?= /usr/local
 ENGINE   ?= build-engine
+WEB      ?= 1
 
 # A sanitizer build lives in a folder of its own, so that it never mixes with the plain one.
 ifneq ($(SANITIZE),)
 override BUILD := build-$(SANITIZE)
 endif
 CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
-    -DCUDA=$(CUDA) -DCUDA_ARCHS="$(CUDA_ARCHS)" $(FLAGS)
+    -DCUDA=$(CUDA) -DCUDA_ARCHS="$(CUDA_ARCHS)" -DWEB=$(WEB) $(FLAGS)
 
 .PHONY: all help deps demo test check-gpu check-arm check-long format check-format engine install clean
 
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS) --target sluice
+	@cat $(BUILD)/web/built.txt
 
 $(BUILD)/Makefile: CMakeLists.txt
 	@cmake -S . -B $(BUILD) $(CMAKE_FLAGS)
@@ -33,6 +35,7 @@ help:
 	@echo "make format       clang-format on all sources; make check-format only checks"
 	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc and the shipped model under PREFIX=$(PREFIX)"
 	@echo "make clean        remove the build folders"
+	@echo "WEB=0 leaves the web pages out (they need Node 20 and the npm packages of web/, both from make deps)"
 	@echo "CUDA=0 leaves the cuda backend out, CUDA_ARCHS=\"86 90a\" narrows it"
 	@echo "SANITIZE=address|undefined|thread  builds and tests with that sanitizer, in build-NAME"
 

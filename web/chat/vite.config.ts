@@ -1,0 +1,23 @@
+import { defineConfig } from 'vite';
+
+// The chat page: index.html, chat.js and chat.css under fixed names, because the server's table of files is made by name.
+export default defineConfig({
+  root: import.meta.dirname,
+  base: '/web/',
+  server: { proxy: { '/v1': 'http://127.0.0.1:8080', '/props': 'http://127.0.0.1:8080' } },
+  build: {
+    target: 'es2022',
+    cssTarget: ['chrome123', 'firefox121', 'safari17.5'], // light-dark() stays as it is
+    modulePreload: false,
+    assetsInlineLimit: 0,
+    cssCodeSplit: false,
+    emptyOutDir: true,
+    rolldownOptions: {
+      output: {
+        entryFileNames: 'chat.js',
+        assetFileNames: 'chat[extname]',
+        codeSplitting: false,
+      },
+    },
+  },
+});
