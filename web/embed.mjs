@@ -28,7 +28,7 @@ for (const [i, arg] of files.entries()) {
   const etag = createHash('sha256').update(bytes).digest('hex').slice(0, 20);
   const lines = packed.toString('hex').match(/.{1,56}/g).map((hex) => `    "${hex.replace(/../g, '\\x$&')}"`);
   arrays += `static const unsigned char file_${i}[] = /* ${name} */\n${lines.join('\n')};\n\n`;
-  rows += `    {"${name}", "${type}", "\\"${etag}\\"", file_${i}, ${packed.length}, ${bytes.length}},\n`;
+  rows += `    {"${name}", "${type}", "W/\\"${etag}\\"", file_${i}, ${packed.length}, ${bytes.length}},\n`;
   const page = path.dirname(name);
   sizes.set(page, (sizes.get(page) ?? 0) + packed.length);
 }

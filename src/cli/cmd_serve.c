@@ -25,7 +25,7 @@ struct serve_args {
     const char *model, *host, *backend, *api_key, *cors, *cache_file, *trace;
     uint32_t port, slots, ctx, threads, queue, chunk, connections, draft_max, timeout_s;
     uint64_t kv_mem, cache_mem;
-    bool quiet, no_draft, has_draft_max;
+    bool quiet, no_draft, no_web, has_draft_max;
 };
 
 /* ---- Signals -------------------------------------------------------------------------------------------------- */
@@ -221,6 +221,7 @@ static struct server_options server_options(const struct serve_args *a) {
     so.cors_origin = strcmp(a->cors, "none") == 0 ? NULL : a->cors;
     so.connections = a->connections ? a->connections : so.connections;
     so.timeout_ms = a->timeout_s * 1000;
+    so.no_web = a->no_web;
     so.log = a->quiet ? NULL : stderr;
     return so;
 }
@@ -297,6 +298,7 @@ int cmd_serve(int argc, char **argv) {
         {0, "api-key", CLI_STRING, &a.api_key, "KEY",
          "key that clients must send (default: $SLUICE_API_KEY, else none)"},
         {0, "cors", CLI_STRING, &a.cors, "ORIGIN", "origin whose pages may call (default *; none = no CORS headers)"},
+        {0, "no-web", CLI_FLAG, &a.no_web, NULL, "serve no chat page at /, only the API"},
         {0, "trace", CLI_STRING, &a.trace, "FILE", "write every step's time to FILE, for chrome://tracing or Perfetto"},
         {'q', "quiet", CLI_FLAG, &a.quiet, NULL, "print no start block and no line per request"},
         {0},
@@ -304,10 +306,12 @@ int cmd_serve(int argc, char **argv) {
     const struct cli_command command = {
         .name = "serve",
         .usage = "sluice serve [-m MODEL] [options]",
-        .about = "Serves one model on the OpenAI API: /v1/chat/completions, /v1/completions, /v1/models, and\n"
-                 "llama-server's /tokenize, /detokenize, /apply-template, /props, /slots. Ends on SIGINT or SIGTERM.\n"
-                 "A prompt that begins like an earlier one (the next turn of a chat, the same system prompt or tools)\n"
-                 "is computed from where they part; with --cache-file that outlives the server.",
+        .about =
+            "Serves one model on the OpenAI API: /v1/chat/completions, /v1/completions, /v1/models, and\n"
+            "llama-server's /tokenize, /detokenize, /apply-template, /props, /slots; a browser finds a chat page at\n"
+            "/. Ends on SIGINT or SIGTERM.\n"
+            "A prompt that begins like an earlier one (the next turn of a chat, the same system prompt or tools)\n"
+            "is computed from where they part; with --cache-file that outlives the server.",
         .example = "sluice serve\n"
                    "sluice serve -m LFM2-8B-A1B-Q4_K_M.gguf --port 9000 --slots 4 --ctx 8192\n"
                    "sluice serve -m LFM2-8B-A1B-Q4_K_M.gguf --cache-file 8b.cache --timeout 300\n"

@@ -62,7 +62,7 @@ static void reply_set(struct exchange *ex, int status, const char *content_type,
     *body = (struct buf){0};
 }
 
-void reply_json(struct exchange *ex, struct buf *body) {
+void reply_typed(struct exchange *ex, const char *content_type, struct buf *body) {
     if (body->failed) {
         struct api_error e;
         buf_free(body);
@@ -70,14 +70,15 @@ void reply_json(struct exchange *ex, struct buf *body) {
         reply_error(ex, &e);
         return;
     }
-    reply_set(ex, 200, "application/json; charset=utf-8", body);
+    reply_set(ex, 200, content_type, body);
+}
+
+void reply_json(struct exchange *ex, struct buf *body) {
+    reply_typed(ex, "application/json; charset=utf-8", body);
 }
 
 void reply_text(struct exchange *ex, struct buf *body) {
-    reply_json(ex, body);
-    if (ex->reply.status == 200) {
-        ex->reply.content_type = "text/plain; charset=utf-8";
-    }
+    reply_typed(ex, "text/plain; charset=utf-8", body);
 }
 
 void reply_error(struct exchange *ex, const struct api_error *e) {
@@ -139,16 +140,21 @@ static enum MHD_Result queue(struct exchange *ex, struct MHD_Response *r, int st
 }
 
 static enum MHD_Result send_reply(struct exchange *ex) {
-    size_t n = 0;
     int status = ex->reply.status;
+    const struct web_file *file = ex->reply.file;
+    size_t n = file ? file->gzip_n : 0;
     char *body = ex->reply.body.len ? buf_take(&ex->reply.body, &n) : NULL;
-    struct MHD_Response *r = body ? MHD_create_response_from_buffer(n, body, MHD_RESPMEM_MUST_FREE)
-                                  : MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+    struct MHD_Response *r =
+        body ? MHD_create_response_from_buffer(n, body, MHD_RESPMEM_MUST_FREE)
+             : MHD_create_response_from_buffer(n, file ? (void *)file->gzip : (void *)"", MHD_RESPMEM_PERSISTENT);
     if (!r) {
         mem_free(body);
         return MHD_NO;
     }
-    if (ex->reply.content_type && body) {
+    if (ex->reply.page) {
+        page_headers(ex, r);
+    }
+    if (ex->reply.content_type && (body || file)) {
         MHD_add_response_header(r, "Content-Type", ex->reply.content_type);
     }
     if (ex->reply.allow) {

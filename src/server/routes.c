@@ -14,7 +14,8 @@ static const struct route routes[] = {
     {"/props", "GET", .run = route_props},
     {"/slots", "GET", .run = route_slots},
     {"/metrics", "GET", .run = route_metrics},
-    {"/", "GET", .is_public = true, .run = route_index},
+    {"/", "GET", .is_public = true, .run = route_root},
+    {"/web/", "GET", .is_prefix = true, .is_public = true, .run = route_page_file},
 };
 
 static bool path_fits(const struct route *r, const char *path) {

@@ -17,6 +17,7 @@ struct server_options {
     const char *cors_origin; /* value of Access-Control-Allow-Origin; NULL = no CORS headers */
     uint32_t connections;    /* at once; more are answered 503 */
     uint32_t timeout_ms;     /* for one request, from its queueing to its last token; more is answered 504. 0 = none */
+    bool no_web;             /* no page for people at /, only the API */
     FILE *log;               /* one line per request; NULL = none */
 };
 

@@ -7,6 +7,7 @@
 #include "server/hangup.h"
 #include "server/server.h"
 #include "server/workers.h"
+#include "web/web.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -38,7 +39,10 @@ struct reply {
     int status; /* 0 = none yet */
     const char *content_type;
     struct buf body;
-    const char *allow; /* value of Allow, or NULL */
+    const char *allow;           /* value of Allow, or NULL */
+    bool page;                   /* part of the web page: page_headers belong to it */
+    const struct web_file *file; /* sent as it lies, gzip'd; body is empty */
+    const char *etag;            /* or NULL */
 };
 
 /* See exchange_wait in http.c. */
@@ -105,13 +109,17 @@ void route_tokenize(struct exchange *ex);
 void route_detokenize(struct exchange *ex);
 void route_apply_template(struct exchange *ex);
 /* info_routes.c */
-void route_index(struct exchange *ex);
+void route_index(struct exchange *ex); /* what there is, as plain text */
 void route_health(struct exchange *ex);
 void route_models(struct exchange *ex);
 void route_model(struct exchange *ex);
 void route_props(struct exchange *ex);
 void route_slots(struct exchange *ex);
 void route_metrics(struct exchange *ex);
+/* page_routes.c */
+void route_root(struct exchange *ex);
+void route_page_file(struct exchange *ex);
+void page_headers(struct exchange *ex, struct MHD_Response *r);
 /* http.c: libmicrohttpd's callbacks */
 enum MHD_Result http_access(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                             const char *version, const char *upload, size_t *upload_n, void **context);
@@ -125,6 +133,7 @@ void exchange_wake(void *ctx);                /* any thread: look at this exchan
 /* Answers of route handlers. */
 void reply_json(struct exchange *ex, struct buf *body); /* takes the body's memory */
 void reply_text(struct exchange *ex, struct buf *body);
+void reply_typed(struct exchange *ex, const char *content_type, struct buf *body);
 void reply_error(struct exchange *ex, const struct api_error *e);
 
 #endif

@@ -11,7 +11,7 @@
 struct web_file {
     const char *name; /* "chat/index.html"; NULL ends the table */
     const char *type; /* Content-Type */
-    const char *etag; /* of the plain bytes, with its quotes */
+    const char *etag; /* W/"...": of the plain bytes, whatever form they are sent in */
     const unsigned char *gzip;
     size_t gzip_n;
     size_t plain_n;

@@ -84,7 +84,7 @@ static void every_file_of_the_table_is_whole(void **state) {
         struct buf out = {0};
         assert_int_equal(web_inflate(f, &out, NULL), SLUICE_OK);
         assert_int_equal(out.len, f->plain_n);
-        assert_true(strlen(f->etag) > 2 && f->etag[0] == '"');
+        assert_true(strlen(f->etag) > 4 && strncmp(f->etag, "W/\"", 3) == 0);
         buf_free(&out);
     }
     if (web_files_n == 0) {
