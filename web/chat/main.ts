@@ -1,4 +1,6 @@
-import { formatBytes } from '../shared/format';
+import { startTheme } from '../shared/theme';
+import { App } from './app';
+import { openStorage } from './storage';
 
-const app = document.getElementById('app');
-if (app) app.textContent = `sluice ${formatBytes(0)}`;
+startTheme();
+void openStorage().then((storage) => new App(storage).begin());

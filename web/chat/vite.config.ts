@@ -3,7 +3,11 @@ import { defineConfig } from 'vite';
 // The chat page: index.html, chat.js and chat.css under fixed names, because the server's table of files is made by name.
 export default defineConfig({
   root: import.meta.dirname,
-  base: '/web/',
+  base: './',
+  // The page lies at the root, its files under web/: relative, so that a proxy may put all of it into a folder.
+  experimental: {
+    renderBuiltUrl: (name, { hostType }) => (hostType === 'html' ? `web/${name}` : { relative: true }),
+  },
   server: { proxy: { '/v1': 'http://127.0.0.1:8080', '/props': 'http://127.0.0.1:8080' } },
   build: {
     target: 'es2022',

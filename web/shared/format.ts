@@ -42,3 +42,8 @@ export function formatBytes(bytes: number): string {
   }
   return `${unit === 0 ? String(value) : formatSignificant(value)}${NARROW}${units[unit] ?? ''}`;
 }
+
+/** A model's parameters: "12.6 M", "8.34 B". */
+export function formatParameters(n: number): string {
+  return n >= 1e9 ? `${(n / 1e9).toFixed(2)}${NARROW}B` : `${(n / 1e6).toFixed(1)}${NARROW}M`;
+}
