@@ -17,7 +17,6 @@ void page_headers(struct exchange *ex, struct MHD_Response *r) {
     MHD_add_response_header(r, "Content-Security-Policy", PAGE_POLICY);
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(r, "Referrer-Policy", "no-referrer");
-    MHD_add_response_header(r, "Cross-Origin-Opener-Policy", "same-origin");
     MHD_add_response_header(r, "Cache-Control", "no-cache"); /* kept, and asked for again by its ETag */
     MHD_add_response_header(r, "Vary", "Accept, Accept-Encoding");
     if (ex->reply.file) {

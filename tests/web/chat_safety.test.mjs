@@ -115,6 +115,7 @@ test('a key is asked for, judged, used and forgotten', async () => {
   await dialog.waitFor();
   await key.fill('sesame');
   await key.press('Enter');
+  await dialog.waitFor({ state: 'hidden' });
   await answered(page);
   assert.equal(await answers(page).count(), 2);
   assert.equal(await page.locator('.assistant .fault:visible').count(), 0);
@@ -148,7 +149,7 @@ test('what goes wrong is one sentence', async () => {
   await ask(page, 'Hi');
   assert.equal(await fault.innerText(), 'The server cannot be reached; is it still running?');
   await page.unroute('**/v1/chat/completions');
-  await page.getByRole('button', { name: 'Another answer' }).last().click();
+  await page.getByRole('button', { name: 'Try again' }).last().click();
   await answered(page);
   assert.equal(await page.locator('.assistant .fault:visible').count(), 3, 'asked again, it is answered');
   assertQuiet(page, [/400|503|ERR_FAILED/]);

@@ -65,7 +65,7 @@ test('edit and ask again, another answer, and back to the first', { skip: !shipp
 });
 
 test('stopping frees the server, and what came is kept', async () => {
-  const endless = await startServer(['--quiet', '--no-draft'], { model: randomModel() });
+  const endless = await startServer(['--quiet', '--no-draft', '--backend', 'ref'], { model: randomModel() });
   const page = await openPage(endless.url);
   const first = async () => {
     await page.getByLabel('Message', { exact: true }).fill('Go on and on');
@@ -148,7 +148,7 @@ test('text files go into the prompt; others are refused in a sentence', async ()
   await attach('image.png', Buffer.from([0x89, 0x50, 0, 1, 255]));
   await page.getByText('image.png is no text file in UTF-8.').waitFor();
   await attach('big.txt', 'x'.repeat((1 << 20) + 1));
-  await page.getByText(/big\.txt has 1\.00.MiB; at most 1\.00.MiB can be attached\./).waitFor();
+  await page.getByText(/big\.txt is larger than 1\.00.MiB, the most that can be attached\./).waitFor();
   await attach('gone.txt', 'gone');
   await page.getByRole('button', { name: 'Remove gone.txt' }).click();
   await assertAccessible(page, 'attached files');

@@ -23,6 +23,7 @@ const NARROW = '(max-width: 860px)';
 interface Run {
   answer: Message;
   abort: AbortController;
+  begin: number; // performance.now()
 }
 
 export class App {
@@ -135,7 +136,7 @@ export class App {
   }
 
   private async start(chat: Chat, answer: Message): Promise<void> {
-    const mine: Run = { answer, abort: new AbortController() };
+    const mine: Run = { answer, abort: new AbortController(), begin: performance.now() };
     this.runs.set(chat.id, mine);
     answer.text = '';
     delete answer.finish;
@@ -181,16 +182,17 @@ export class App {
     if (chat !== this.current || this.frame) return;
     this.frame = requestAnimationFrame(() => {
       const begin = performance.now();
-      const stats = answer.stats;
-      if (stats && !answer.text) stats.total_ms = Date.now() - answer.created;
+      const running = this.runs.get(chat.id);
+      if (answer.stats && !answer.text && running) answer.stats.total_ms = begin - running.begin;
       this.thread.update(answer);
       this.showContext();
       this.keepEnd();
       this.announcer.grow(answer.text, false);
+      const drawn = answer.text.length;
       const rest = Math.min(4 * (performance.now() - begin), 500);
       setTimeout(() => {
         this.frame = 0;
-        if (this.runs.get(chat.id)?.answer === answer && stats?.tokens !== answer.stats?.tokens) this.drawLater(chat, answer);
+        if (answer.text.length > drawn && this.runs.has(chat.id)) this.drawLater(chat, answer);
       }, rest);
     });
   }
@@ -206,6 +208,7 @@ export class App {
     this.thread.show(this.current, this.server);
     this.composer.setRunning(running);
     byId('title').textContent = title(this.current);
+    byId('title').title = title(this.current);
     document.title = this.current.messages.length > 0 ? `${title(this.current)} – sluice` : 'sluice';
     this.showSidebar();
     this.showContext();

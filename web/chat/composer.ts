@@ -10,7 +10,7 @@ export const FILES_BYTES_MAX = 4 << 20; // all of one message; the server takes 
 
 /** The text of a file, or one sentence that says why it cannot be attached. */
 export async function readTextFile(file: File): Promise<Attachment | string> {
-  if (file.size > FILE_BYTES_MAX) return `${file.name} has ${formatBytes(file.size)}; at most ${formatBytes(FILE_BYTES_MAX)} can be attached.`;
+  if (file.size > FILE_BYTES_MAX) return `${file.name} is larger than ${formatBytes(FILE_BYTES_MAX)}, the most that can be attached.`;
   if (file.size === 0) return `${file.name} is empty.`;
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(await file.arrayBuffer());

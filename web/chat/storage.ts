@@ -22,14 +22,14 @@ class Database implements Storage {
   readonly lasting = true;
   constructor(private readonly db: IDBDatabase) {}
 
-  private store(mode: IDBTransactionMode): { store: IDBObjectStore; done: Promise<void> } {
+  private store(mode: IDBTransactionMode): { store: IDBObjectStore; transaction: IDBTransaction; done: Promise<void> } {
     const transaction = this.db.transaction('chats', mode);
     const done = new Promise<void>((resolve, reject) => {
       transaction.oncomplete = () => resolve();
       transaction.onabort = () => reject(transaction.error ?? new Error('IndexedDB failed'));
     });
     done.catch(() => undefined); // a reader may not wait for it
-    return { store: transaction.objectStore('chats'), done };
+    return { store: transaction.objectStore('chats'), transaction, done };
   }
 
   async load(): Promise<{ chats: Chat[]; damaged: number }> {
@@ -43,8 +43,9 @@ class Database implements Storage {
   }
 
   async put(chat: Chat): Promise<void> {
-    const { store, done } = this.store('readwrite');
+    const { store, transaction, done } = this.store('readwrite');
     store.put(chat);
+    transaction.commit(); // at once: the page may be going away
     await done;
   }
 

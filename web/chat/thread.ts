@@ -15,6 +15,10 @@ export interface ThreadActions {
   isRunning: (message: Message) => boolean;
 }
 
+/** A question beyond these scrolls in its own box, so that its answer is not far away. */
+const LONG_CHARS = 1500;
+const LONG_LINES = 20;
+
 const EXAMPLES = [
   'What is the capital of France?',
   'Write a Python function that adds two numbers.',
@@ -106,7 +110,9 @@ export class Thread {
   }
 
   private question(chat: Chat, message: Message): Shown {
-    const body = h('div', { class: 'bubble' }, message.text);
+    const long = message.text.length > LONG_CHARS || message.text.split('\n').length > LONG_LINES;
+    const scrolls = { tabindex: '0', role: 'region', 'aria-label': 'Your message, long' };
+    const body = h('div', { class: long ? 'bubble long' : 'bubble', ...(long ? scrolls : {}) }, message.text);
     const actions = h('div', { class: 'actions' });
     const files = (message.files ?? []).map((file) =>
       h(
@@ -179,6 +185,7 @@ export class Thread {
     const element = h('article', { class: 'message assistant', 'aria-label': 'Answer' }, text, waiting, fault, note, actions);
     const copy = iconButton('copy', 'Copy the answer', () => void copyWhole(copy, message.text));
     const again = iconButton('again', 'Another answer', () => this.actions.again(message));
+    const retry = h('button', { type: 'button', class: 'retry', onclick: () => this.actions.again(message) }, 'Try again');
     const markdown = new GrowingMarkdown(text);
     let drawn: string | null = null;
     const update = () => {
@@ -194,8 +201,8 @@ export class Thread {
       note.textContent = running ? '' : endNote(message);
       note.hidden = !note.textContent;
       const versions = this.versions(chat, message);
-      const whole = running ? [] : message.text ? [copy, again] : [again];
-      actions.replaceChildren(...(versions && !running ? [versions] : []), ...whole, statsLine(message));
+      const whole = [...(versions ? [versions] : []), ...(message.text ? [copy] : []), message.error ? retry : again];
+      actions.replaceChildren(...(running ? [] : whole), statsLine(message));
     };
     return { message, element, update };
   }

@@ -8,7 +8,7 @@ export default defineConfig({
   experimental: {
     renderBuiltUrl: (name, { hostType }) => (hostType === 'html' ? `web/${name}` : { relative: true }),
   },
-  server: { proxy: { '/v1': 'http://127.0.0.1:8080', '/props': 'http://127.0.0.1:8080' } },
+  server: { proxy: Object.fromEntries(['/v1', '/props', '/tokenize'].map((path) => [path, 'http://127.0.0.1:8080'])) },
   build: {
     target: 'es2022',
     cssTarget: ['chrome123', 'firefox121', 'safari17.5'], // light-dark() stays as it is
