@@ -4,6 +4,7 @@
 #include "base/limits.h"
 #include "base/status.h"
 #include "server/server.h"
+#include "web/web.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -104,7 +105,8 @@ static void print_cache(const sluice_engine_info *e, uint64_t cache_mem) {
     print_row("cache", text);
 }
 
-static void print_block(const sluice_model *model, const sluice_engine *engine, uint64_t cache_mem) {
+static void print_block(const struct serve_args *a, const sluice_model *model, const sluice_engine *engine,
+                        const struct server *server) {
     const sluice_model_info *m = sluice_model_get_info(model);
     const sluice_engine_info *e = sluice_engine_get_info(engine);
     char text[512], weights[32], kv[32], work[32], spare[32];
@@ -134,7 +136,7 @@ static void print_block(const sluice_model *model, const sluice_engine *engine, 
     print_row("backend", text);
     snprintf(text, sizeof text, "%" PRIu32 " x %" PRIu32 " tokens of context", e->n_slots, e->ctx_per_slot);
     print_row("slots", text);
-    print_cache(e, cache_mem);
+    print_cache(e, a->cache_mem);
     snprintf(text, sizeof text, "up to %" PRIu32 " tokens guessed and verified in one step", e->draft_max);
     print_row("drafts", e->draft_max > 0 ? text : "off");
     snprintf(text, sizeof text, "%s%s", m->chat_family,
@@ -143,6 +145,8 @@ static void print_block(const sluice_model *model, const sluice_engine *engine, 
                  ? " (no known chat template in the file: /v1/chat/completions is off)"
                  : "");
     print_row("chat", text);
+    snprintf(text, sizeof text, "open %s in a browser to talk to the model", server_url(server));
+    print_row("page", a->no_web ? "none (--no-web)" : web_files_n > 0 ? text : "plain (built without the chat page)");
 }
 
 /* ---- The cache between runs ----------------------------------------------------------------------------------- */
@@ -250,7 +254,7 @@ static int serve(const struct serve_args *a, sluice_model *model, sluice_error *
         return cli_fail(err);
     }
     if (!a->quiet) {
-        print_block(model, engine, a->cache_mem);
+        print_block(a, model, engine, server);
     }
     if (a->cache_file) {
         restore_cache(engine, a->cache_file, a->quiet);

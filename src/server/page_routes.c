@@ -121,7 +121,7 @@ static void send_plain_page(struct exchange *ex) {
     buf_puts(&out, "/v1/chat/completions ");
     buf_puts(&out, s->options.api_key ? "-H 'Authorization: Bearer KEY' " : "");
     buf_puts(&out, "-d '{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]}'</pre>\n"
-                   "<h2>The chat page</h2>\n<p>This program was built without it, because Node was not there. In the "
+                   "<h2>The chat page</h2>\n<p>This program was built without it (no Node 20, or WEB=0). In the "
                    "folder of sluice's sources:</p>\n<pre>make deps\nmake</pre>\n"
                    "<p>Then start the server again.</p>\n</body></html>\n");
     ex->reply.page = true;

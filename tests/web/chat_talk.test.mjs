@@ -17,7 +17,7 @@ test('a conversation: answers, figures, and history after a reload', { skip: !sh
   await screenshot(page, 'chat-welcome');
   assert.match(await ask(page, 'What is the capital of France?'), /Paris/);
   const figures = await page.locator('.stats').innerText();
-  for (const wanted of [/tok\/s/, /to first token/, /\d+ tokens/, /0 of \d+ prompt cached/]) assert.match(figures, wanted);
+  for (const wanted of [/tok\/s/, /to first token/, /\d+ tokens/, /0 of \d+ prompt tokens cached/]) assert.match(figures, wanted);
   assert.match(await page.locator('#context').innerText(), /^\d+ of 8,192 tokens$/);
   assert.match(await ask(page, 'Write a Python function that adds two numbers.'), /return a \+ b/);
   assert.ok((await page.locator('.hljs-keyword').count()) > 0, 'code has colours');
@@ -30,7 +30,7 @@ test('a conversation: answers, figures, and history after a reload', { skip: !sh
   assert.match(await page.locator('.stats').first().innerText(), /tok\/s/);
   await ask(page, 'Tell me a long story.');
   await ask(page, 'Thank you.');
-  assert.match(await page.locator('.stats').last().innerText(), /\b(64|128|192|256) of \d+ prompt cached/);
+  assert.match(await page.locator('.stats').last().innerText(), /\b(64|128|192|256) of \d+ prompt tokens cached/);
   assert.equal(await kept(page).count(), 1);
   await page.getByRole('button', { name: 'New chat' }).click();
   assert.equal(await answers(page).count(), 0);

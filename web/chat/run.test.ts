@@ -123,7 +123,7 @@ test('figures under an answer', () => {
     '253 tok/s',
     '84.2 ms to first token',
     '34 tokens',
-    '64 of 120 prompt cached',
+    '64 of 120 prompt tokens cached',
     '12 of 20 drafts held',
   ]);
 });

@@ -24,9 +24,9 @@ export function figures(message: Message): Figure[] {
     const cached = s.cached_tokens;
     list.push(
       cached === null
-        ? { text: `${formatCount(s.prompt_tokens)} prompt`, about: 'Tokens of the prompt' }
+        ? { text: `${formatCount(s.prompt_tokens)} prompt tokens`, about: 'Tokens of the prompt' }
         : {
-            text: `${formatCount(cached)} of ${formatCount(s.prompt_tokens)} prompt cached`,
+            text: `${formatCount(cached)} of ${formatCount(s.prompt_tokens)} prompt tokens cached`,
             about: 'Tokens of the prompt that the server did not have to compute again',
           },
     );
