@@ -49,7 +49,11 @@ test('edit and ask again, another answer, and back to the first', { skip: !shipp
   await page.getByRole('button', { name: 'Ask again', exact: true }).click();
   assert.match(await answered(page), /Rome/);
   assert.equal(await questions(page).count(), 1);
-  await page.getByRole('button', { name: 'Version before' }).click();
+  await page.getByRole('button', { name: 'Version before' }).press('Enter');
+  assert.match(await answers(page).innerText(), /Paris/);
+  await page.keyboard.press('Enter'); // the focus has stayed among the versions
+  assert.match(await answers(page).innerText(), /Rome/);
+  await page.keyboard.press('Enter');
   assert.match(await answers(page).innerText(), /Paris/);
   await page.getByRole('button', { name: 'Another answer' }).click();
   await answered(page);
@@ -90,6 +94,38 @@ test('stopping frees the server, and what came is kept', async () => {
   await until(async () => (await busySlots(endless)).length === 0, 'the slot is free');
   assert.ok((await answers(page).last().innerText()).length > 0, 'what had come is there');
   assert.match(await page.locator('.note').last().innerText(), /closed/);
+
+  await first();
+  await page.getByRole('button', { name: 'Delete Go on and on' }).click(); // in the middle of another
+  await until(async () => (await busySlots(endless)).length === 0, 'the slot is free');
+  assert.equal(await kept(page).count(), 0);
+  await page.reload();
+  assert.equal(await kept(page).count(), 0);
+  assertQuiet(page);
+  await page.close();
+  await endless.stop();
+});
+
+test('who scrolls up while an answer grows stays there', async () => {
+  const endless = await startServer(['--quiet', '--no-draft', '--backend', 'ref'], { model: randomModel() });
+  const page = await openPage(endless.url, { viewport: { width: 1000, height: 420 } });
+  const scroller = page.locator('#scroller');
+  const below = () => scroller.evaluate((s) => s.scrollHeight - s.scrollTop - s.clientHeight);
+  await page.getByLabel('Message', { exact: true }).fill('Go on and on');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.getElementById('scroller').scrollTop > 60);
+  assert.ok((await below()) < 40, 'the end is followed');
+  await scroller.hover();
+  await page.mouse.wheel(0, -30);
+  await page.waitForFunction(() => !document.getElementById('to-end').hidden);
+  const top = await scroller.evaluate((s) => s.scrollTop);
+  const length = (await answers(page).innerText()).length;
+  await page.waitForFunction((n) => document.querySelector('.markdown').innerText.length > n, length);
+  assert.equal(await scroller.evaluate((s) => s.scrollTop), top);
+  await page.getByRole('button', { name: 'To the end' }).click();
+  assert.ok((await below()) < 40);
+  await page.getByRole('button', { name: 'Stop' }).click();
+  await answered(page);
   assertQuiet(page);
   await page.close();
   await endless.stop();

@@ -40,6 +40,7 @@ export class App {
   private readonly announcer = new Announcer(byId('announcer'));
   private readonly scroller = byId('scroller');
   private follow = true; // the end of the conversation is kept in view
+  private lastTop = 0;
   private frame = 0;
   private waiting: { chat: Chat; answer: Message } | null = null; // for the key
 
@@ -52,6 +53,7 @@ export class App {
       turn: (message, step) => {
         if (!turn(this.current, message, step)) return;
         this.changed(this.current);
+        this.thread.focusVersions(message.parent, step);
         void this.store.flush();
       },
       isRunning: (message) => [...this.runs.values()].some((r) => r.answer === message),
@@ -68,9 +70,7 @@ export class App {
       countTokens,
     });
     this.settings = new Settings({
-      changed: (chat) => {
-        if (chat.messages.length > 0) this.store.save(chat);
-      },
+      changed: (chat) => this.store.touch(chat),
       told: toast,
       exportJson: (chat) => saveFile(`${fileName(title(chat))}.json`, 'application/json', exportChats([chat])),
       exportMarkdown: (chat) =>
@@ -112,6 +112,7 @@ export class App {
   private setServer(server: ServerInfo): void {
     this.server = server;
     byId('model').textContent = [server.model, server.quantization].filter(Boolean).join(' · ');
+    byId('model').title = server.device;
     this.show();
   }
 
@@ -126,6 +127,7 @@ export class App {
   private askBelow(parent: string | null, text: string, files: Attachment[]): void {
     if (this.runs.has(this.current.id)) this.stop();
     const question = add(this.current, parent, 'user', text, files);
+    this.store.save(this.current);
     this.answer(this.current, question.id);
   }
 
@@ -152,7 +154,7 @@ export class App {
       await run(chat, answer, mine.abort.signal, {
         stream: streamChat,
         onChange: () => {
-          this.store.save(chat);
+          this.store.touch(chat);
           this.drawLater(chat, answer);
         },
       });
@@ -198,7 +200,7 @@ export class App {
   }
 
   private changed(chat: Chat): void {
-    if (chat.messages.length > 0) this.store.save(chat);
+    this.store.touch(chat);
     if (chat === this.current) this.show();
     else this.showSidebar();
   }
@@ -335,9 +337,13 @@ export class App {
     byId('search').addEventListener('input', () => this.showSidebar());
     this.scroller.addEventListener('scroll', () => {
       const { scrollHeight, scrollTop, clientHeight } = this.scroller;
-      this.follow = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+      const below = scrollHeight - scrollTop - clientHeight;
+      const up = scrollTop < this.lastTop && below > 4; // by hand, however little: what comes must not pull back
+      this.follow = !up && (this.follow || below < NEAR_END_PX);
+      this.lastTop = scrollTop;
       this.showToEnd();
     });
+    matchMedia(NARROW).addEventListener('change', (e) => this.setSidebar(!e.matches));
     addEventListener('keydown', (e) => this.key(e));
     addEventListener('pagehide', () => void this.store.flush());
     document.addEventListener('visibilitychange', () => void this.store.flush());
@@ -372,12 +378,14 @@ export class App {
 
   private setSidebar(shown: boolean): void {
     const narrow = matchMedia(NARROW).matches;
+    const hadFocus = byId('sidebar').contains(document.activeElement);
     document.body.classList.toggle('no-sidebar', !shown);
     byId('sidebar').inert = !shown;
     byId('main').inert = shown && narrow;
     byId('shade').hidden = !shown || !narrow;
     byId('open-sidebar').hidden = shown && !narrow;
     if (shown && narrow) byId('close-sidebar').focus();
+    else if (hadFocus) byId('open-sidebar').focus();
   }
 
   private nextTheme(): void {

@@ -43,6 +43,25 @@ test('chats are saved together, soon, and come back as they were', async () => {
   expect(storage.rows.size).toBe(0);
 });
 
+test('a chat deleted while its answer is written stays deleted', async () => {
+  const storage = new Memory();
+  const store = new Store(storage, () => undefined);
+  const chat = conversation('q', 'a');
+  store.save(chat);
+  store.remove(chat.id);
+  store.touch(chat);
+  await store.flush();
+  expect(store.chats.size + storage.rows.size).toBe(0);
+});
+
+test('storage that cannot be read is told', async () => {
+  const storage = new Memory();
+  vi.spyOn(storage, 'load').mockRejectedValue(new Error('broken'));
+  const told: (string | null)[] = [];
+  await new Store(storage, (s) => told.push(s)).load();
+  expect(told).toEqual(['The chats kept in this browser could not be read.']);
+});
+
 test('a full browser is told in one sentence, and saving goes on once there is room', async () => {
   const storage = new Memory();
   const told: (string | null)[] = [];

@@ -19,15 +19,21 @@ export class Store {
   ) {}
 
   async load(): Promise<void> {
-    const { chats, damaged } = await this.storage.load();
+    const { chats, damaged } = await this.storage.load().catch(() => ({ chats: [], damaged: NaN }));
     for (const chat of chats) this.chats.set(chat.id, chat);
-    if (damaged > 0) this.onTrouble(`${damaged} of the kept chats could not be read and ${damaged > 1 ? 'are' : 'is'} not shown.`);
+    if (Number.isNaN(damaged)) this.onTrouble('The chats kept in this browser could not be read.');
+    else if (damaged > 0) this.onTrouble(`${damaged} of the kept chats could not be read and ${damaged > 1 ? 'are' : 'is'} not shown.`);
     else if (!this.storage.lasting) this.onTrouble('This browser keeps nothing: chats last until the page is closed.');
   }
 
   /** Newest first. */
   sorted(): Chat[] {
     return [...this.chats.values()].sort((a, b) => b.updated - a.updated || (a.id < b.id ? -1 : 1));
+  }
+
+  /** A chat has changed. One that was deleted meanwhile, while its answer was written, stays deleted. */
+  touch(chat: Chat): void {
+    if (this.chats.has(chat.id)) this.save(chat);
   }
 
   /** Adds or marks as changed; saved within SAVE_DELAY_MS. */

@@ -66,6 +66,14 @@ export class Thread {
     this.shown.find((s) => s.message === message)?.update();
   }
 
+  /** Keeps the focus on the button that turned a version, or on its neighbour where there is nothing more to turn to. */
+  focusVersions(parent: string | null, step: number): void {
+    const turned = this.shown.find((s) => s.message.parent === parent);
+    const buttons = [...(turned?.element.querySelectorAll<HTMLButtonElement>('.versions button') ?? [])];
+    if (step > 0) buttons.reverse();
+    buttons.find((b) => !b.disabled)?.focus();
+  }
+
   /** Starts editing the last question. */
   editLast(): void {
     const last = this.shown.findLast((s) => s.message.role === 'user');
@@ -127,7 +135,11 @@ export class Thread {
     const edit = iconButton('edit', 'Edit and ask again', () => this.startEdit(element, message));
     edit.classList.add('edit');
     const copy = iconButton('copy', 'Copy', () => void copyWhole(copy, message.text));
+    let drawn = '';
     const update = () => {
+      const state = siblings(chat, message.parent).length.toString();
+      if (state === drawn) return; // what has the focus keeps it
+      drawn = state;
       const versions = this.versions(chat, message);
       actions.replaceChildren(...(versions ? [versions] : []), copy, edit);
     };
@@ -187,12 +199,17 @@ export class Thread {
     const again = iconButton('again', 'Another answer', () => this.actions.again(message));
     const retry = h('button', { type: 'button', class: 'retry', onclick: () => this.actions.again(message) }, 'Try again');
     const markdown = new GrowingMarkdown(text);
-    let drawn: string | null = null;
+    let drawnText = '';
+    let drawnRest = '';
     const update = () => {
       const running = this.actions.isRunning(message);
-      const state = `${running} ${message.text.length}`;
-      if (drawn !== state) markdown.update(message.text, !running);
-      drawn = state;
+      const textState = `${running} ${message.text.length}`;
+      if (drawnText !== textState) markdown.update(message.text, !running);
+      drawnText = textState;
+      const { stats, error, finish: ended } = message;
+      const rest = JSON.stringify([running, message.text === '', stats, error, ended, siblings(chat, message.parent).length]);
+      if (drawnRest === rest) return; // what has the focus keeps it
+      drawnRest = rest;
       element.classList.toggle('running', running);
       waiting.hidden = !running || message.text !== '';
       waiting.textContent = `Reading the prompt … ${formatMs(Math.max(message.stats?.total_ms ?? 0, 0))}`;
