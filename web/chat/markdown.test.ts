@@ -85,6 +85,33 @@ test('code keeps its text, gets colours, a name and a button', () => {
   expect(highlight('a < b', 'nothing').textContent).toBe('a < b');
 });
 
+test('formulas stay as they are written', () => {
+  const inline = render('The root \\(x_1 * x_2 = \\frac{a}{b}\\) and $$y_1^*$$ cost $5 and $6.');
+  expect([...inline.querySelectorAll('span.math')].map((e) => e.textContent)).toEqual(['x_1 * x_2 = \\frac{a}{b}', 'y_1^*']);
+  expect(inline.textContent).toContain('cost $5 and $6.');
+  const block = render('So\n\n\\[\na_1 < b \\\\\nc\n\\]\n\nand\n\n$$\n<img src=x onerror=hit=1>\n$$\n\nend');
+  expect([...block.querySelectorAll('p.math')].map((e) => e.textContent)).toEqual(['a_1 < b \\\\\nc', '<img src=x onerror=hit=1>']);
+  expect(render('`\\(x\\)`').querySelector('.math')).toBeNull();
+});
+
+test('text made to cost time or stack', () => {
+  for (const piece of ['\\[', '\\(', '$$', '[', '![', '**', '`', '<', '|', '> ', '1. ', '* a\n  ']) {
+    const text = piece.repeat(3000);
+    const begin = performance.now();
+    const box = render(text);
+    const growing = new GrowingMarkdown(document.createElement('div'));
+    growing.update(text, false);
+    growing.update('Short.', true);
+    expect(box.textContent?.length, piece).toBeGreaterThan(0);
+    expect(performance.now() - begin, piece).toBeLessThan(10_000);
+  }
+  const box = document.createElement('div');
+  const growing = new GrowingMarkdown(box);
+  growing.update('> '.repeat(20_000), false);
+  growing.update('**Short.**', true);
+  expect(box.textContent?.trim()).toBe('Short.');
+}, 60_000);
+
 describe('an answer that grows', () => {
   const text = '# Title\n\nA paragraph with `code` and [a][1] link.\n\n```js\nconst a = 1;\n```\n\n- one\n- two\n\n| a |\n|---|\n| 1 |\n\n[1]: https://x.example\n\nEnd.';
 

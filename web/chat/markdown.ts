@@ -19,7 +19,7 @@ import sql from 'highlight.js/lib/languages/sql';
 import typescript from 'highlight.js/lib/languages/typescript';
 import xml from 'highlight.js/lib/languages/xml';
 import yaml from 'highlight.js/lib/languages/yaml';
-import { Marked, type Token, type Tokens } from 'marked';
+import { Marked, type Token, type TokenizerAndRendererExtension, type Tokens } from 'marked';
 import { h } from './dom';
 
 const languages = { bash, c, cpp, css, diff, go, ini, java, javascript, json, python, rust, sql, typescript, xml, yaml };
@@ -36,9 +36,33 @@ const escape = (s: string) => s.replace(/[&<>"']/g, (ch) => escapes[ch] ?? ch);
 
 const HARMLESS = /^<\/?(?:br|b|i|em|strong|u|sub|sup|kbd|s|mark)\s*\/?>$/i;
 
+/**
+ * Formulas in TeX: shown as they are written, for Markdown would take their backslashes and underscores. Their length is bounded,
+ * so that an answer full of openings costs no square of its length.
+ */
+function math(name: string, level: 'block' | 'inline', start: RegExp, whole: RegExp, tag: string): TokenizerAndRendererExtension {
+  return {
+    name,
+    level,
+    start: (src) => {
+      const at = src.search(start);
+      return at < 0 ? undefined : at;
+    },
+    tokenizer(src) {
+      const found = whole.exec(src);
+      return found ? { type: name, raw: found[0], text: found.slice(1).find(Boolean)?.trim() ?? '' } : undefined;
+    },
+    renderer: (token) => `<${tag} class="math">${escape(String(token['text']))}</${tag}>`,
+  };
+}
+
 const marked = new Marked({
   gfm: true,
   breaks: true,
+  extensions: [
+    math('mathBlock', 'block', /\n\\\[|\n\$\$/, /^(?:\\\[([^]{1,2000}?)\\\]|\$\$([^]{1,2000}?)\$\$)[ \t]*(?:\n+|$)/, 'p'),
+    math('mathInline', 'inline', /\\\(|\$\$/, /^(?:\\\(([^]{1,500}?)\\\)|\$\$([^$\n]{1,500}?)\$\$)/, 'span'),
+  ],
   renderer: {
     html({ text }: Tokens.HTML | Tokens.Tag): string {
       return HARMLESS.test(text.trim()) ? text : escape(text);
@@ -111,9 +135,19 @@ function finish(fragment: DocumentFragment): DocumentFragment {
   return fragment;
 }
 
-/** Markdown -> elements. */
+/** Markdown -> elements; text that nests deeper than the parser's stack reaches stays text. */
 export function renderMarkdown(text: string): DocumentFragment {
-  return finish(sanitize(marked.parse(text, { async: false })));
+  try {
+    return finish(sanitize(marked.parse(text, { async: false })));
+  } catch {
+    return plainText(text);
+  }
+}
+
+function plainText(text: string): DocumentFragment {
+  const fragment = document.createDocumentFragment();
+  fragment.append(h('p', { class: 'plain' }, text));
+  return fragment;
 }
 
 /**
@@ -127,15 +161,25 @@ export class GrowingMarkdown {
 
   /** Shows `text`. `whole`: nothing more comes, so that links defined further down can be resolved everywhere. */
   update(text: string, whole: boolean): void {
-    const tokens = marked.lexer(text);
-    if (whole && Object.keys(tokens.links).length > 0) {
-      this.shown = [];
-      this.box.replaceChildren(renderMarkdown(text));
-      return;
+    try {
+      const tokens = marked.lexer(text);
+      if (whole && Object.keys(tokens.links).length > 0) this.replace(renderMarkdown(text));
+      else this.grow(tokens);
+    } catch {
+      this.replace(plainText(text)); // see renderMarkdown
     }
+  }
+
+  private replace(fragment: DocumentFragment): void {
+    this.shown = [];
+    this.box.replaceChildren(fragment);
+  }
+
+  private grow(tokens: Token[]): void {
     let same = 0;
     while (same < tokens.length && this.shown[same]?.raw === tokens[same]?.raw) same++;
     for (const { nodes } of this.shown.splice(same)) for (const node of nodes) node.remove();
+    if (same === 0) this.box.replaceChildren();
     for (const token of tokens.slice(same)) this.append(token);
   }
 
