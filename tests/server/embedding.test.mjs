@@ -72,7 +72,7 @@ test('nothing of the engine is included but sluice.h', () => {
   const files = readdirSync(path.join(root, 'src/server')).map((f) => `src/server/${f}`);
   for (const file of [...files, 'src/cli/cmd_run.c', 'src/cli/cmd_serve.c']) {
     for (const [, name] of readFileSync(path.join(root, file), 'utf8').matchAll(/^#include "(.+)"$/gm)) {
-      assert.match(name, /^(sluice\.h|(base|json|server|cli)\/\w+\.h)$/, file);
+      assert.match(name, /^(sluice\.h|(base|json|web|server|cli)\/\w+\.h)$/, file);
     }
   }
 });

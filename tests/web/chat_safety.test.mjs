@@ -110,6 +110,7 @@ test('a key is asked for, judged, used and forgotten', async () => {
 
   // The key is lost meanwhile: the question waits for it.
   await page.evaluate(() => (sessionStorage.clear(), localStorage.clear()));
+  await page.getByRole('button', { name: 'New chat' }).click(); // the first has filled its context, unless its answer was short
   await page.getByLabel('Message', { exact: true }).fill('Again');
   await page.keyboard.press('Enter');
   await dialog.waitFor();
@@ -117,7 +118,7 @@ test('a key is asked for, judged, used and forgotten', async () => {
   await key.press('Enter');
   await dialog.waitFor({ state: 'hidden' });
   await answered(page);
-  assert.equal(await answers(page).count(), 2);
+  assert.equal(await answers(page).count(), 1);
   assert.equal(await page.locator('.assistant .fault:visible').count(), 0);
   assertQuiet(page, [/401/]);
   assertQuiet(other, [/401/]);
