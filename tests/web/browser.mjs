@@ -42,7 +42,7 @@ export async function openPage(url, { viewport = DESKTOP, scheme = 'light', cont
     given ??
     (await (await browser()).newContext({ viewport, colorScheme: scheme, acceptDownloads: true, reducedMotion: 'reduce' }));
   const page = await context.newPage();
-  page.setDefaultTimeout(10000 * slow);
+  page.setDefaultTimeout(20000 * slow);
   page.watch = { errors: [], external: [] };
   page.on('console', (m) => ['error', 'warning'].includes(m.type()) && page.watch.errors.push(m.text()));
   page.on('pageerror', (e) => page.watch.errors.push(String(e)));
