@@ -144,6 +144,14 @@ static void put_field(struct buf *b, const struct compare_row *r, size_t i) {
     }
 }
 
+const char *compare_field_name(size_t i) {
+    return fields[i].name;
+}
+
+bool compare_field_in(size_t i, enum compare_class class) {
+    return fields[i].classes >> class & 1;
+}
+
 static const char *value(const struct compare_row *r, size_t i) {
     return r->value[i].len ? r->value[i].data : "";
 }
@@ -159,7 +167,7 @@ static sluice_status make_keys(struct compare_row *r, sluice_error *err) {
         uint8_t sum[HASH_BYTES];
         char hex[2 * HASH_BYTES + 1];
         for (size_t i = 0; i < COMPARE_FIELDS; i++) {
-            if (fields[i].classes >> class & 1) {
+            if (compare_field_in(i, (enum compare_class)class)) {
                 hash_add(hash, fields[i].name, strlen(fields[i].name));
                 hash_add(hash, "=", 1);
                 hash_add(hash, value(r, i), r->value[i].len + 1); /* its NUL ends it: no value has one inside */
@@ -225,7 +233,7 @@ void compare_differences(const struct compare_row *a, const struct compare_row *
                          struct buf *out) {
     bool first = true;
     for (size_t i = 0; i < COMPARE_FIELDS; i++) {
-        if (fields[i].classes >> class & 1 && strcmp(value(a, i), value(b, i)) != 0) {
+        if (compare_field_in(i, class) && strcmp(value(a, i), value(b, i)) != 0) {
             buf_printf(out, "%s%s", first ? "" : ", ", fields[i].name);
             if (a->value[i].len < 24 && b->value[i].len < 24) {
                 buf_printf(out, " (%s, %s)", a->value[i].len ? value(a, i) : "unknown",
@@ -251,6 +259,11 @@ static const char *unfit(struct json_object *row) {
 
 bool compare_is_fit(const struct compare_row *r) {
     return unfit(r->line->tree) == NULL;
+}
+
+const char *compare_unfit(const struct compare_row *r) {
+    const char *why = unfit(r->line->tree);
+    return why || r->value[0].len ? why : "names no model";
 }
 
 bool compare_may_rank(const struct compare_row *a, const struct compare_row *b, struct buf *why) {

@@ -6,6 +6,7 @@
 #define RECORD_COMPARE_H
 
 #include "base/buf.h"
+#include "record/printed.h"
 #include "record/record.h"
 
 enum compare_class { COMPARE_WORKLOAD, COMPARE_STACK, COMPARE_HARDWARE, COMPARE_CLASSES };
@@ -35,8 +36,14 @@ void compare_free(struct compare_table *t);
 void compare_differences(const struct compare_row *a, const struct compare_row *b, enum compare_class class,
                          struct buf *out);
 
+/* Field i of COMPARE_FIELDS: its name, and whether it is part of a class's key. */
+const char *compare_field_name(size_t i);
+bool compare_field_in(size_t i, enum compare_class class);
+
 /* Neither invalid nor of a cache state that nobody verified. */
 bool compare_is_fit(const struct compare_row *r);
+/* Why a row may not be ranked at all, as the end of a sentence on it ("is invalid"); NULL where it may. */
+const char *compare_unfit(const struct compare_row *r);
 /* May one be called faster than the other? With the reason where not (one sentence, *why is emptied first). */
 bool compare_may_rank(const struct compare_row *a, const struct compare_row *b, struct buf *why);
 
@@ -48,6 +55,8 @@ struct row_value {
 
 extern const char *const row_metric_names[]; /* ends with NULL; in the order of docs/records.md */
 struct row_value row_value(struct json_object *row, const char *metric);
+/* What an imported row printed for a metric, times in ms; NAN where it printed nothing of the kind. */
+struct printed row_printed(struct json_object *row, const char *metric);
 /* The first GPU's name, else the processor's; "" where neither is known. */
 const char *row_hardware(const struct record_run *run);
 

@@ -1,6 +1,5 @@
 /* A row's figures for readers: medians of samples, or what a source printed under a name of its own. */
 #include "record/compare.h"
-#include "record/printed.h"
 
 #include <json-c/json.h>
 #include <math.h>
@@ -50,6 +49,16 @@ static const struct {
     {"output_tokens", "output_sequence_length.p50"},
 };
 
+struct printed row_printed(struct json_object *row, const char *metric) {
+    struct printed p = printed_get(row, metric);
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases && isnan(p.v); i++) {
+        if (strcmp(aliases[i].metric, metric) == 0) {
+            p = printed_get(row, aliases[i].printed);
+        }
+    }
+    return p;
+}
+
 struct row_value row_value(struct json_object *row, const char *metric) {
     struct row_value v = {NAN, NAN, NAN, NAN, 0};
     struct json_object *m = record_get(record_get(row, "metrics"), metric);
@@ -62,16 +71,7 @@ struct row_value row_value(struct json_object *row, const char *metric) {
         v.n = (size_t)record_number(m, "n");
         return v;
     }
-    if (record_get(row, "printed")) {
-        struct printed p = printed_get(row, metric);
-        v.median = p.v;
-        for (size_t i = 0; i < sizeof aliases / sizeof *aliases && isnan(v.median); i++) {
-            if (strcmp(aliases[i].metric, metric) == 0) {
-                p = printed_get(row, aliases[i].printed);
-                v.median = p.v;
-            }
-        }
-    }
+    v.median = row_printed(row, metric).v;
     return v;
 }
 
