@@ -58,7 +58,7 @@ check-long:
 # The engine-only build: no CMake, no library. The ISA of a file stands in its name, as in CMakeLists.txt.
 ENGINE_SRC := $(filter-out src/base/hash.c src/engine/state_file.c src/tools/verify.c src/cli/cmd_serve.c \
     src/cli/cmd_run.c src/cli/cmd_bench.c src/cli/cmd_ab.c src/cli/command_text.c src/cli/cmd_tokenize.c src/cli/cmd_verify.c \
-    $(foreach c,check compare export import,src/cli/cmd_$(c).c), $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
+    $(foreach c,check compare export import report,src/cli/cmd_$(c).c), $(foreach d,base gguf quant model backend backend/ref backend/cpu engine \
     tools cli,$(wildcard src/$(d)/*.c)))
 ENGINE_SRC += src/machine/nvml.c src/machine/power_cap.c
 ENGINE_OBJ := $(ENGINE_SRC:src/%.c=$(ENGINE)/%.o)

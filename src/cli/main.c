@@ -22,6 +22,7 @@ static const struct entry commands[] = {
     {"check", cmd_check, "recompute a record's figures and check its chain"},
     {"compare", cmd_compare, "rows of records side by side, as far as they may be"},
     {"export", cmd_export, "records as CSV, Markdown, SQL or JSON"},
+    {"report", cmd_report, "records as a site of pages"},
     {"import", cmd_import, "other tools' results as records"},
 #endif
     {"raw", cmd_raw, "engine-only prefill and decode rates"},

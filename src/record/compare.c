@@ -167,7 +167,7 @@ static sluice_status make_keys(struct compare_row *r, sluice_error *err) {
         uint8_t sum[HASH_BYTES];
         char hex[2 * HASH_BYTES + 1];
         for (size_t i = 0; i < COMPARE_FIELDS; i++) {
-            if (compare_field_in(i, (enum compare_class)class)) {
+            if (compare_field_in(i, (enum compare_class) class)) {
                 hash_add(hash, fields[i].name, strlen(fields[i].name));
                 hash_add(hash, "=", 1);
                 hash_add(hash, value(r, i), r->value[i].len + 1); /* its NUL ends it: no value has one inside */

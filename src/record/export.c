@@ -154,7 +154,7 @@ static void csv_row(const struct record *r, const struct record_run *run, const 
     buf_puts(out, "\r\n");
 }
 
-void export_csv(const struct record *const *records, size_t n, struct buf *out) {
+void export_csv_header(struct buf *out) {
     for (size_t i = 0; i < EXPORT_COLUMNS; i++) {
         buf_printf(out, "%s%s", i ? "," : "", export_columns[i].name);
     }
@@ -162,15 +162,23 @@ void export_csv(const struct record *const *records, size_t n, struct buf *out) 
         buf_printf(out, ",%s,%s_lo,%s_hi,%s_level,%s_n", *name, *name, *name, *name, *name);
     }
     buf_puts(out, "\r\n");
-    for (size_t f = 0; f < n; f++) {
-        for (size_t i = 0; i < records[f]->n_records; i++) {
-            const struct record_run *run = &records[f]->records[i];
-            for (size_t j = 0; j < run->n_lines; j++) {
-                if (run->lines[j].kind == RECORD_ROW) {
-                    csv_row(records[f], run, &run->lines[j], out);
-                }
+}
+
+void export_csv_rows(const struct record *r, struct buf *out) {
+    for (size_t i = 0; i < r->n_records; i++) {
+        const struct record_run *run = &r->records[i];
+        for (size_t j = 0; j < run->n_lines; j++) {
+            if (run->lines[j].kind == RECORD_ROW) {
+                csv_row(r, run, &run->lines[j], out);
             }
         }
+    }
+}
+
+void export_csv(const struct record *const *records, size_t n, struct buf *out) {
+    export_csv_header(out);
+    for (size_t f = 0; f < n; f++) {
+        export_csv_rows(records[f], out);
     }
 }
 

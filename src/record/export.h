@@ -16,6 +16,10 @@ extern const char *const export_format_names[EXPORT_FORMATS]; /* "csv", "md", "s
 /* All rows of n records; an allocation that fails leaves `out` failed. */
 void export_records(const struct record *const *records, size_t n, enum export_format format, struct buf *out);
 
+/* The same as CSV, record by record. */
+void export_csv_header(struct buf *out);
+void export_csv_rows(const struct record *r, struct buf *out);
+
 /* ---- One text as a cell of each form, for the tests too ---------------------------------------------------------- */
 
 void export_csv_cell(struct buf *out, const char *text);

@@ -115,6 +115,8 @@ const char *name_finding_column(const struct finding *f) {
     case FINDING_NOISY:
         return "verdict";
     default:
-        return strstr(f->text, " requests were ") ? "concurrency" : strstr(f->text, " put out ") ? "output_tokens" : NULL;
+        return strstr(f->text, " requests were ") ? "concurrency"
+               : strstr(f->text, " put out ")     ? "output_tokens"
+                                                  : NULL;
     }
 }

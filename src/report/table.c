@@ -31,28 +31,28 @@ static sluice_status no_memory(sluice_error *err) {
     return fail(err, SLUICE_E_NOMEM, "no memory for the rows of the report");
 }
 
-static uint32_t add_buf(struct pool *p, struct buf *b) {
+static uint32_t add_buf(struct texts *p, struct buf *b) {
     p->failed |= b->failed;
-    uint32_t id = b->failed || b->len == 0 ? 0 : pool_add(p, b->data);
+    uint32_t id = b->failed || b->len == 0 ? 0 : texts_add(p, b->data);
     buf_free(b);
     return id;
 }
 
-static uint32_t add_json(struct pool *p, struct json_object *v) {
+static uint32_t add_json(struct texts *p, struct json_object *v) {
     const char *s =
         v ? json_object_to_json_string_ext(v, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE) : NULL;
     p->failed |= v && !s;
-    return pool_add(p, s);
+    return texts_add(p, s);
 }
 
 /* A member's text; of numbers their digits as the record has them. */
-static uint32_t add_member(struct pool *p, struct json_object *o, const char *key) {
+static uint32_t add_member(struct texts *p, struct json_object *o, const char *key) {
     struct json_object *v = record_get(o, key);
     switch (v ? json_object_get_type(v) : json_type_null) {
     case json_type_string:
-        return pool_add(p, json_object_get_string(v));
+        return texts_add(p, json_object_get_string(v));
     case json_type_boolean:
-        return pool_add(p, json_object_get_boolean(v) ? "true" : "false");
+        return texts_add(p, json_object_get_boolean(v) ? "true" : "false");
     default:
         return add_json(p, v);
     }
@@ -69,7 +69,7 @@ static sluice_status find_group(struct table *t, struct table_group **groups, si
             return SLUICE_OK;
         }
     }
-    if (t->pool.failed || !grow(groups, cap, *n, sizeof **groups)) {
+    if (t->texts.failed || !grow(groups, cap, *n, sizeof **groups)) {
         return no_memory(err);
     }
     (*groups)[*n] = *wanted;
@@ -86,7 +86,7 @@ static sluice_status find_hardware(struct table *t, const struct record_run *run
         slug_put(&slug, plain.data);
     }
     buf_free(&plain);
-    struct table_group g = {.slug = add_buf(&t->pool, &slug), .title = add_buf(&t->pool, &title)};
+    struct table_group g = {.slug = add_buf(&t->texts, &slug), .title = add_buf(&t->texts, &title)};
     return find_group(t, &t->hardware, &t->n_hardware, &t->cap_hardware, &g, out, err);
 }
 
@@ -104,9 +104,9 @@ static sluice_status find_model(struct table *t, const struct record_run *run, s
         slug_put(&slug, both.data);
     }
     buf_free(&both);
-    struct table_group g = {.slug = add_buf(&t->pool, &slug),
-                            .title = pool_add(&t->pool, title),
-                            .quantization = pool_add(&t->pool, quantization)};
+    struct table_group g = {.slug = add_buf(&t->texts, &slug),
+                            .title = texts_add(&t->texts, title),
+                            .quantization = texts_add(&t->texts, quantization)};
     return find_group(t, &t->models, &t->n_models, &t->cap_models, &g, out, err);
 }
 
@@ -163,7 +163,7 @@ static uint32_t block_text(struct table *t, struct json_object *run, const char 
     put_without(&b, record_get(run, "sampling"), without);
     buf_puts(&b, ",\"origin\":");
     put_without(&b, record_get(run, "origin"), without);
-    return add_buf(&t->pool, &b);
+    return add_buf(&t->texts, &b);
 }
 
 static sluice_status find_block(struct table *t, struct json_object *run, uint32_t hardware, uint32_t *out,
@@ -176,7 +176,7 @@ static sluice_status find_block(struct table *t, struct json_object *run, uint32
         }
     }
     uint32_t json = block_text(t, run, volatile_keys);
-    if (t->pool.failed || !grow(&t->blocks, &t->cap_blocks, t->n_blocks, sizeof *t->blocks)) {
+    if (t->texts.failed || !grow(&t->blocks, &t->cap_blocks, t->n_blocks, sizeof *t->blocks)) {
         return no_memory(err);
     }
     t->blocks[t->n_blocks] = (struct table_block){key, json, hardware};
@@ -229,20 +229,20 @@ static bool is_json_number(const char *s) {
 }
 
 /* A printed figure keeps its digits where it is a plain number. */
-static uint32_t add_printed(struct pool *p, struct json_object *row, const char *metric) {
+static uint32_t add_printed(struct texts *p, struct json_object *row, const char *metric) {
     struct printed v = row_printed(row, metric);
     struct buf b = {0};
     if (!isfinite(v.v)) {
         return 0;
     }
     if (is_json_number(v.text)) {
-        return pool_add(p, v.text);
+        return texts_add(p, v.text);
     }
     buf_json_double(&b, v.v);
     return add_buf(p, &b);
 }
 
-static uint32_t add_metric(struct pool *p, struct json_object *row, const struct column *c) {
+static uint32_t add_metric(struct texts *p, struct json_object *row, const struct column *c) {
     struct json_object *m = record_get(record_get(row, "metrics"), c->key), *interval = record_get(m, "interval");
     struct buf b = {0};
     if (!m) {
@@ -266,7 +266,8 @@ static uint32_t add_metric(struct pool *p, struct json_object *row, const struct
     }
 }
 
-static uint32_t add_cell(struct pool *p, const struct record_run *run, struct json_object *row, const struct column *c) {
+static uint32_t add_cell(struct texts *p, const struct record_run *run, struct json_object *row,
+                         const struct column *c) {
     if (c->place == FROM_ELSEWHERE) {
         return 0;
     }
@@ -284,14 +285,14 @@ static uint32_t add_cell(struct pool *p, const struct record_run *run, struct js
 static void add_other_cells(struct table *t, struct table_row *r, const struct record_run *run,
                             const struct record_line *line, const struct check *found,
                             const struct compare_row *compared) {
-    struct pool *p = &t->pool;
+    struct texts *p = &t->texts;
     struct json_object *gpu = name_gpu(run, record_target(run, line->tree));
     const char *unfit = compare_unfit(compared);
     struct buf b = {0};
     char number[32];
     snprintf(number, sizeof number, "%zu", line->number);
-    r->cell[COL_LINE] = pool_add(p, number);
-    r->cell[COL_KIND] = pool_add(p, name_kind(run, line->tree));
+    r->cell[COL_LINE] = texts_add(p, number);
+    r->cell[COL_KIND] = texts_add(p, name_kind(run, line->tree));
     r->cell[COL_MODEL] = t->models[r->model].title;
     r->cell[COL_MODEL_SLUG] = t->models[r->model].slug;
     r->cell[COL_HARDWARE] = t->hardware[r->hardware].title;
@@ -302,9 +303,9 @@ static void add_other_cells(struct table *t, struct table_row *r, const struct r
         r->cell[COL_CAP] = add_member(p, gpu, "power_limit_w");
     }
     r->cell[COL_CAP_MAX] = add_member(p, gpu, "power_limit_max_w");
-    r->cell[COL_KEY_WORKLOAD] = pool_add(p, compared->key[COMPARE_WORKLOAD]);
-    r->cell[COL_KEY_STACK] = pool_add(p, compared->key[COMPARE_STACK]);
-    r->cell[COL_KEY_HARDWARE] = pool_add(p, compared->key[COMPARE_HARDWARE]);
+    r->cell[COL_KEY_WORKLOAD] = texts_add(p, compared->key[COMPARE_WORKLOAD]);
+    r->cell[COL_KEY_STACK] = texts_add(p, compared->key[COMPARE_STACK]);
+    r->cell[COL_KEY_HARDWARE] = texts_add(p, compared->key[COMPARE_HARDWARE]);
     if (unfit) {
         buf_printf(&b, "the row %s", unfit);
         r->cell[COL_UNFIT] = add_buf(p, &b);
@@ -322,14 +323,14 @@ static sluice_status add_row(struct table *t, const struct record_run *run, cons
     TRY(find_model(t, run, target, &r.model, err));
     TRY(find_hardware(t, run, target, &r.hardware, err));
     for (size_t c = 0; c < COL_COUNT; c++) {
-        r.cell[c] = add_cell(&t->pool, run, line->tree, &columns[c]);
+        r.cell[c] = add_cell(&t->texts, run, line->tree, &columns[c]);
     }
     add_other_cells(t, &r, run, line, found, compared);
     for (size_t i = 0; i < COMPARE_FIELDS; i++) {
-        r.compared[i] = compared->value[i].len ? pool_add(&t->pool, compared->value[i].data) : 0;
+        r.compared[i] = compared->value[i].len ? texts_add(&t->texts, compared->value[i].data) : 0;
     }
     r.rate = row_value(line->tree, record_is(line->tree, "test", "raw") ? "tok_s" : "decode_tok_s").median;
-    if (t->pool.failed || !grow(&t->rows, &t->cap_rows, t->n_rows, sizeof *t->rows)) {
+    if (t->texts.failed || !grow(&t->rows, &t->cap_rows, t->n_rows, sizeof *t->rows)) {
         return no_memory(err);
     }
     t->rows[t->n_rows++] = r;
@@ -345,13 +346,13 @@ static sluice_status add_run(struct table *t, size_t file, const struct record_r
     const struct record_line *end = record_find(run, RECORD_END);
     struct json_object *noise = end ? record_get(end->tree, "noise") : NULL;
     struct table_run r = {
-        .id = add_member(&t->pool, top, "id"),
-        .date = add_member(&t->pool, top, "date"),
-        .label = add_member(&t->pool, top, "label"),
-        .suite = add_member(&t->pool, top, "suite"),
-        .source = add_member(&t->pool, record_get(top, "origin"), "source"),
-        .verdict = end ? add_member(&t->pool, record_get(end->tree, "verdict"), "state") : 0,
-        .model_file = add_json(&t->pool, record_get(top, "model_file")),
+        .id = add_member(&t->texts, top, "id"),
+        .date = add_member(&t->texts, top, "date"),
+        .label = add_member(&t->texts, top, "label"),
+        .suite = add_member(&t->texts, top, "suite"),
+        .source = add_member(&t->texts, record_get(top, "origin"), "source"),
+        .verdict = end ? add_member(&t->texts, record_get(end->tree, "verdict"), "state") : 0,
+        .model_file = add_json(&t->texts, record_get(top, "model_file")),
         .file = file,
         .line = run->lines[0].number,
         .first_row = t->n_rows,
@@ -361,7 +362,7 @@ static sluice_status add_run(struct table *t, size_t file, const struct record_r
     };
     TRY(find_hardware(t, run, target ? target : json_object_array_get_idx(pair, 0), &r.hardware, err));
     TRY(find_block(t, top, r.hardware, &r.block, err));
-    if (t->pool.failed || !grow(&t->runs, &t->cap_runs, t->n_runs, sizeof *t->runs)) {
+    if (t->texts.failed || !grow(&t->runs, &t->cap_runs, t->n_runs, sizeof *t->runs)) {
         return no_memory(err);
     }
     t->runs[t->n_runs++] = r;
@@ -374,9 +375,9 @@ static sluice_status add_probe(struct table *t, const struct record_line *line, 
     put_without(&b, line->tree, (const char *const[]){"prev", NULL});
     findings_json(found, line->number, &f);
     struct table_probe p = {.run = (uint32_t)t->n_runs - 1, .line = line->number};
-    p.json = add_buf(&t->pool, &b);
-    p.findings = add_buf(&t->pool, &f);
-    if (t->pool.failed || !grow(&t->probes, &t->cap_probes, t->n_probes, sizeof *t->probes)) {
+    p.json = add_buf(&t->texts, &b);
+    p.findings = add_buf(&t->texts, &f);
+    if (t->texts.failed || !grow(&t->probes, &t->cap_probes, t->n_probes, sizeof *t->probes)) {
         return no_memory(err);
     }
     t->probes[t->n_probes++] = p;
@@ -402,12 +403,13 @@ sluice_status table_add(struct table *t, size_t file, const struct record_run *r
 sluice_status table_finish(struct table *t, sluice_error *err) {
     static const enum column_id keys[] = {COL_KEY_HARDWARE, COL_KEY_STACK, COL_KEY_WORKLOAD};
     static const char *const names[] = {"hardware", "stack", "workload"};
-    uint32_t *fit = mem_calloc((size_t)t->pool.n + 1, sizeof *fit); /* rows of a key that may be ranked; no two keys are equal */
-    uint32_t unfit = pool_add(&t->pool, "unfit"), alone = pool_add(&t->pool, "alone"), narrow[3];
+    uint32_t *fit =
+        mem_calloc((size_t)t->texts.n + 1, sizeof *fit); /* rows of a key that may be ranked; no two keys are equal */
+    uint32_t unfit = texts_add(&t->texts, "unfit"), alone = texts_add(&t->texts, "alone"), narrow[3];
     for (size_t k = 0; k < 3; k++) {
-        narrow[k] = pool_add(&t->pool, names[k]);
+        narrow[k] = texts_add(&t->texts, names[k]);
     }
-    if (!fit || t->pool.failed) {
+    if (!fit || t->texts.failed) {
         mem_free(fit);
         return no_memory(err);
     }
@@ -430,7 +432,7 @@ sluice_status table_finish(struct table *t, sluice_error *err) {
 }
 
 void table_free(struct table *t) {
-    pool_free(&t->pool);
+    texts_free(&t->texts);
     mem_free(t->rows);
     mem_free(t->runs);
     mem_free(t->models);
@@ -441,11 +443,11 @@ void table_free(struct table *t) {
 }
 
 const char *table_text(const struct table *t, const struct table_row *r, enum column_id column) {
-    return pool_text(&t->pool, r->cell[column]);
+    return texts_get(&t->texts, r->cell[column]);
 }
 
 void table_row_id(const struct table *t, const struct table_row *r, char out[48]) {
-    snprintf(out, 48, "%.16s-%zu", pool_text(&t->pool, t->runs[r->run].id), r->line);
+    snprintf(out, 48, "%.16s-%zu", texts_get(&t->texts, t->runs[r->run].id), r->line);
 }
 
 /* ---- Selection --------------------------------------------------------------------------------------------------- */

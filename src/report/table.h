@@ -9,44 +9,44 @@
 #include "record/check.h"
 #include "record/compare.h"
 #include "report/columns.h"
-#include "report/pool.h"
+#include "report/texts.h"
 
 struct table_row {
-    uint32_t cell[COL_COUNT];         /* of the pool */
-    uint32_t compared[COMPARE_FIELDS]; /* the values by which rows are compared, of the pool */
-    uint32_t run, model, hardware;    /* of the table */
+    uint32_t cell[COL_COUNT];          /* of texts */
+    uint32_t compared[COMPARE_FIELDS]; /* the values by which rows are compared, of texts */
+    uint32_t run, model, hardware;     /* of the table */
     size_t line;
     double rate; /* decode tok/s, of raw rows tok/s; NAN */
 };
 
-struct table_group { /* a model or a machine: rows whose title gives the same slug */
-    uint32_t slug, title, quantization; /* of the pool */
+struct table_group {                    /* a model or a machine: rows whose title gives the same slug */
+    uint32_t slug, title, quantization; /* of texts */
     size_t n_rows;
 };
 
 struct table_run {
-    uint32_t id, date, label, suite, source, verdict; /* of the pool */
+    uint32_t id, date, label, suite, source, verdict; /* of texts */
     uint32_t hardware, block;                         /* of the table */
-    uint32_t model_file;                              /* JSON, of the pool; 0: null */
+    uint32_t model_file;                              /* JSON, of texts; 0: null */
     size_t file, line, first_row, n_rows;
     double peak_w, idle_c, peak_c; /* of the end line; NAN */
 };
 
 /* Environment and stack of runs: equal but for what changes by the minute (load, free memory, the clocks of the moment). */
 struct table_block {
-    uint32_t key;  /* JSON of what makes blocks equal, of the pool */
-    uint32_t json; /* "environment", "targets", "sampling", "origin" as the first run has them, of the pool */
+    uint32_t key;  /* JSON of what makes blocks equal, of texts */
+    uint32_t json; /* "environment", "targets", "sampling", "origin" as the first run has them, of texts */
     uint32_t hardware;
 };
 
 struct table_probe {
     uint32_t run;
     size_t line;
-    uint32_t json, findings; /* of the pool */
+    uint32_t json, findings; /* of texts */
 };
 
 struct table {
-    struct pool pool;
+    struct texts texts;
     struct table_row *rows;
     struct table_run *runs;
     struct table_group *models, *hardware;

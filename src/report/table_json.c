@@ -10,13 +10,13 @@
 
 /* Numbers texts in the order in which they first come; a stamp per text spares clearing between dictionaries. */
 struct dictionary {
-    uint32_t *stamp, *index; /* [pool.n] */
-    uint32_t *ids;           /* [n], of the pool */
+    uint32_t *stamp, *index; /* [texts.n] */
+    uint32_t *ids;           /* [n], of texts */
     uint32_t n, turn;
 };
 
 static sluice_status dictionary_make(const struct table *t, struct dictionary *d, sluice_error *err) {
-    size_t n = (size_t)t->pool.n + 1;
+    size_t n = (size_t)t->texts.n + 1;
     uint32_t *all = mem_calloc(3 * n, sizeof *all);
     *d = (struct dictionary){.stamp = all, .index = all + n, .ids = all + 2 * n};
     return all ? SLUICE_OK : fail(err, SLUICE_E_NOMEM, "no memory for the data of the report");
@@ -40,8 +40,9 @@ static uint32_t dictionary_add(struct dictionary *d, uint32_t id) {
     return d->index[id];
 }
 
-/* One column: cells [n] of the pool, as a JSON string of items. dict NULL: the texts themselves. */
-static void put_items(const struct table *t, const uint32_t *cells, size_t n, struct dictionary *dict, struct buf *out) {
+/* One column: cells [n] of texts, as a JSON string of items. dict NULL: the texts themselves. */
+static void put_items(const struct table *t, const uint32_t *cells, size_t n, struct dictionary *dict,
+                      struct buf *out) {
     buf_putc(out, '"');
     for (size_t i = 0; i < n;) {
         size_t to = i + 1;
@@ -52,7 +53,7 @@ static void put_items(const struct table *t, const uint32_t *cells, size_t n, st
         if (cells[i] && dict) {
             buf_printf(out, "%u", dictionary_add(dict, cells[i]));
         } else if (cells[i]) {
-            buf_puts(out, pool_text(&t->pool, cells[i]));
+            buf_puts(out, texts_get(&t->texts, cells[i]));
         }
         if (to - i > 1) {
             buf_printf(out, "*%zu", to - i);
@@ -68,9 +69,9 @@ static void put_entries(const struct table *t, const struct dictionary *d, const
     for (uint32_t i = 0; i < d->n; i++) {
         if (json) {
             buf_puts(out, i ? "," : "");
-            buf_puts(out, pool_text(&t->pool, d->ids[i]));
+            buf_puts(out, texts_get(&t->texts, d->ids[i]));
         } else {
-            line_put_text(out, NULL, pool_text(&t->pool, d->ids[i]));
+            line_put_text(out, NULL, texts_get(&t->texts, d->ids[i]));
         }
     }
     line_close(out, ']');
@@ -165,7 +166,7 @@ sluice_status table_compared_json(const struct table *t, const struct row_list *
         line_put_text(out, "name", compare_field_name(f));
         line_open(out, "classes", '[');
         for (int class = 0; class < COMPARE_CLASSES; class ++) {
-            if (compare_field_in(f, (enum compare_class)class)) {
+            if (compare_field_in(f, (enum compare_class) class)) {
                 line_put_text(out, NULL, compare_class_names[class]);
             }
         }

@@ -152,6 +152,8 @@ export interface RecordFile {
   samples: number;
   /* findings of level "wrong" */
   wrong: number;
+  /* findings beyond the 10,000th, which are not listed anywhere */
+  findings_left_out: number;
 }
 
 /* data/index.js */
@@ -218,7 +220,7 @@ export interface HardwareData {
   table: Table;
 }
 
-/* data/run-ID.js: every line of the record, in order, as it is there but for "prev" */
+/* data/run-ID.js: every line of the record, in order, as it is there */
 export interface RunData {
   site: Site;
   id: string;
@@ -229,7 +231,7 @@ export interface RunData {
   lines: { line: number; data: RecordLine }[];
   /* all that check says of this run; row is a row's key */
   findings: (Finding & { line: number; row: string | null })[];
-  /* the run's rows as on the other pages */
+  /* the run's rows as on the other pages, without the column "comparable" */
   table: Table;
 }
 
@@ -577,7 +579,7 @@ export interface EndLine {
   verdict: Verdict;
 }
 
-export type RecordLine =
+export type RecordLine = (
   | RunLine
   | ProbeLine
   | SampleLine
@@ -585,4 +587,5 @@ export type RecordLine =
   | PairLine
   | ComparisonLine
   | TraceLine
-  | EndLine;
+  | EndLine
+) & { prev?: string };

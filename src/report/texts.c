@@ -1,4 +1,4 @@
-#include "report/pool.h"
+#include "report/texts.h"
 
 #include "base/mem.h"
 
@@ -6,8 +6,8 @@
 
 enum { BLOCK_BYTES = 65536 };
 
-struct pool_block {
-    struct pool_block *before;
+struct texts_block {
+    struct texts_block *before;
     size_t used, cap;
     char bytes[];
 };
@@ -20,7 +20,7 @@ static uint64_t hash_text(const char *s) { /* FNV-1a */
     return h ^ h >> 29;
 }
 
-static uint32_t *find(struct pool *p, const char *s) {
+static uint32_t *find(struct texts *p, const char *s) {
     size_t i = hash_text(s) & (p->n_slots - 1);
     while (p->slots[i] && strcmp(p->text[p->slots[i]], s) != 0) {
         i = (i + 1) & (p->n_slots - 1);
@@ -29,7 +29,7 @@ static uint32_t *find(struct pool *p, const char *s) {
 }
 
 /* Room for one more text and its slot, at most half of the slots taken. */
-static bool grow(struct pool *p) {
+static bool grow(struct texts *p) {
     if (p->n + 1 >= p->cap) {
         uint32_t cap = p->cap ? 2 * p->cap : 256;
         const char **text = cap > p->cap ? mem_realloc(p->text, cap * sizeof *text) : NULL;
@@ -58,16 +58,16 @@ static bool grow(struct pool *p) {
     return true;
 }
 
-static char *store(struct pool *p, const char *s) {
+static char *store(struct texts *p, const char *s) {
     size_t n = strlen(s) + 1;
-    struct pool_block *b = p->blocks;
+    struct texts_block *b = p->blocks;
     if (!b || n > b->cap - b->used) {
         size_t cap = n > BLOCK_BYTES ? n : BLOCK_BYTES;
         b = mem_alloc(sizeof *b + cap);
         if (!b) {
             return NULL;
         }
-        *b = (struct pool_block){.before = p->blocks, .cap = cap};
+        *b = (struct texts_block){.before = p->blocks, .cap = cap};
         p->blocks = b;
     }
     char *out = b->bytes + b->used;
@@ -76,7 +76,7 @@ static char *store(struct pool *p, const char *s) {
     return out;
 }
 
-uint32_t pool_add(struct pool *p, const char *s) {
+uint32_t texts_add(struct texts *p, const char *s) {
     if (!s || !s[0]) {
         return 0;
     }
@@ -97,17 +97,17 @@ uint32_t pool_add(struct pool *p, const char *s) {
     return *slot;
 }
 
-const char *pool_text(const struct pool *p, uint32_t id) {
+const char *texts_get(const struct texts *p, uint32_t id) {
     return id ? p->text[id] : NULL;
 }
 
-void pool_free(struct pool *p) {
+void texts_free(struct texts *p) {
     while (p->blocks) {
-        struct pool_block *before = p->blocks->before;
+        struct texts_block *before = p->blocks->before;
         mem_free(p->blocks);
         p->blocks = before;
     }
     mem_free(p->text);
     mem_free(p->slots);
-    *p = (struct pool){.n = 0};
+    *p = (struct texts){.n = 0};
 }
