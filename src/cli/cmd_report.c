@@ -27,8 +27,8 @@ static const char *plural(size_t n) {
 static void put_url(struct buf *b, const char *folder) {
     buf_puts(b, "file://");
     for (const char *c = folder; *c; c++) {
-        bool plain = (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') ||
-                     strchr("/-._~", *c);
+        bool plain =
+            (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || (*c >= '0' && *c <= '9') || strchr("/-._~", *c);
         buf_printf(b, plain ? "%c" : "%%%02X", (unsigned char)*c);
     }
     buf_puts(b, "/index.html");
@@ -103,16 +103,18 @@ int cmd_report(int argc, char **argv) {
     const struct cli_command command = {
         .name = "report",
         .usage = "sluice report OUT_DIR [RECORD...] [--json] [-q]",
-        .about = "Makes a site of records: an index of all rows, a page for every run, model and machine, and one that "
-                 "puts rows\n"
-                 "side by side as far as they may be compared. It opens from the folder and from any web server, and asks no "
-                 "other host.\n"
-                 "RECORD is a file or a folder of *.jsonl; without one, the records that come with sluice. What `sluice "
-                 "check` finds is\n"
-                 "shown where it belongs; every figure leads to the line of the record that it stands in.\n"
-                 "OUT_DIR is new, empty, or an earlier report, which is replaced as a whole once all is written. Files "
-                 "of your own in\n"
-                 "its top level stay.",
+        .about =
+            "Makes a site of records: an index of all rows, a page for every run, model and machine, and one that "
+            "puts rows\n"
+            "side by side as far as they may be compared. It opens from the folder and from any web server, and asks "
+            "no "
+            "other host.\n"
+            "RECORD is a file or a folder of *.jsonl; without one, the records that come with sluice. What `sluice "
+            "check` finds is\n"
+            "shown where it belongs; every figure leads to the line of the record that it stands in.\n"
+            "OUT_DIR is new, empty, or an earlier report, which is replaced as a whole once all is written. Files "
+            "of your own in\n"
+            "its top level stay.",
         .example = "sluice report site\nsluice report site demo.jsonl bench/results\n"
                    "sluice bench --json - | sluice report site -",
         .options = options,

@@ -56,9 +56,11 @@ void html_chip(struct buf *out, const char *kind) {
 }
 
 /* img blob: a chart saved as a picture. Without a script there is nothing to allow but the style sheet. */
-static const char policy_script[] = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
-                                    "base-uri 'none'; form-action 'none'";
-static const char policy_plain[] = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'";
+static const char policy_script[] =
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "base-uri 'none'; form-action 'none'";
+static const char policy_plain[] =
+    "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'none'";
 
 static void put_attribute(struct buf *out, const char *name, const char *value) {
     buf_printf(out, " %s=\"", name);
@@ -71,10 +73,12 @@ void html_begin(struct buf *out, const struct html_page *p) {
                   "<meta http-equiv=\"Content-Security-Policy\" content=\"");
     buf_puts(out, p->scripts ? policy_script : policy_plain);
     buf_puts(out, "\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
-                  "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n<title>");
+                  "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" "
+                  "content=\"no-referrer\">\n<title>");
     html_text(out, p->title);
-    buf_printf(out, "</title>\n<link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"%sassets/report.css\">\n",
-               p->root);
+    buf_printf(
+        out, "</title>\n<link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"%sassets/report.css\">\n",
+        p->root);
     if (p->scripts) {
         buf_printf(out, "<script defer src=\"%sassets/report.js\"></script>\n", p->root);
     }

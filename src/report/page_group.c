@@ -45,8 +45,8 @@ static bool in_block(const struct writing *w, size_t run, size_t block) {
 
 /* ---- Data -------------------------------------------------------------------------------------------------------- */
 
-static void put_runs_of(const struct writing *w, bool (*belongs)(const struct writing *, size_t run, size_t of), size_t of,
-                        struct buf *out) {
+static void put_runs_of(const struct writing *w, bool (*belongs)(const struct writing *, size_t run, size_t of),
+                        size_t of, struct buf *out) {
     line_open(out, "runs", '[');
     for (size_t i = 0; i < w->report->table.n_runs; i++) {
         if (belongs(w, i, of)) {
@@ -57,7 +57,8 @@ static void put_runs_of(const struct writing *w, bool (*belongs)(const struct wr
 }
 
 /* The value that all rows of the block have, else null. */
-static void put_common(const struct writing *w, size_t block, enum column_id column, const char *name, struct buf *out) {
+static void put_common(const struct writing *w, size_t block, enum column_id column, const char *name,
+                       struct buf *out) {
     const struct table *t = &w->report->table;
     uint32_t value = 0;
     bool one = true;

@@ -102,7 +102,8 @@ static void put_file_list(const struct report *r, struct buf *out) {
                    f->runs == 1 ? "" : "s", f->rows, f->rows == 1 ? "" : "s", f->samples, f->samples == 1 ? "" : "s",
                    f->wrong ? "; check finds figures that are wrong" : "");
     }
-    buf_puts(out, "</ul>\n<p>All rows as <a href=\"downloads/rows.csv\">CSV</a> or <a href=\"downloads/rows.json\">JSON</a>.</p>\n");
+    buf_puts(out, "</ul>\n<p>All rows as <a href=\"downloads/rows.csv\">CSV</a> or <a "
+                  "href=\"downloads/rows.json\">JSON</a>.</p>\n");
 }
 
 /* Runs without a row (a probe alone) stand in no table. */
@@ -131,12 +132,14 @@ static sluice_status write_index_page(struct report *r, const struct row_list *r
                                        .title = "All runs - sluice report",
                                        .root = "./",
                                        .scripts = r->interactive ? scripts : NULL});
-    buf_printf(&b,
-               "<h1>All runs</h1>\n<p>%zu row%s of %zu run%s on %zu machine%s, from %zu record%s. Medians, with the interval of the "
-               "median in brackets where there are five values or more; every row links to the line of the record that it "
-               "stands in.</p>\n",
-               t->n_rows, t->n_rows == 1 ? "" : "s", t->n_runs, t->n_runs == 1 ? "" : "s", t->n_hardware,
-               t->n_hardware == 1 ? "" : "s", r->n_files, r->n_files == 1 ? "" : "s");
+    buf_printf(
+        &b,
+        "<h1>All runs</h1>\n<p>%zu row%s of %zu run%s on %zu machine%s, from %zu record%s. Medians, with the interval "
+        "of the "
+        "median in brackets where there are five values or more; every row links to the line of the record that it "
+        "stands in.</p>\n",
+        t->n_rows, t->n_rows == 1 ? "" : "s", t->n_runs, t->n_runs == 1 ? "" : "s", t->n_hardware,
+        t->n_hardware == 1 ? "" : "s", r->n_files, r->n_files == 1 ? "" : "s");
     plain_rows(r, &(struct plain_rows){.rows = rows, .most = r->interactive ? PLAIN_ROWS : SIZE_MAX, .root = "./"}, &b);
     put_group_list(r, "Models", "models", t->models, t->n_models, &b);
     put_group_list(r, "Machines", "hardware", t->hardware, t->n_hardware, &b);
@@ -199,7 +202,8 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
                                        .title = "Compare - sluice report",
                                        .root = "./",
                                        .scripts = r->interactive ? scripts : NULL});
-    buf_puts(&b, "<h1>Compare</h1>\n<p>Rows that did the same work stand together, fastest decode first. Rows that are invalid, or whose "
+    buf_puts(&b, "<h1>Compare</h1>\n<p>Rows that did the same work stand together, fastest decode first. Rows that are "
+                 "invalid, or whose "
                  "cache state nobody verified, are never ranked and stand in no group. Small differences need "
                  "<code>sluice ab</code>: these rows were not measured in turns.</p>\n");
     qsort_r(rows->at, rows->n, sizeof *rows->at, by_workload, (void *)t);
@@ -220,7 +224,10 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
         buf_puts(&b, ": ");
         html_text(&b, table_text(t, row, COL_ROW));
         buf_puts(&b, "</h2>\n");
-        plain_rows(r, &(struct plain_rows){.rows = &group, .most = r->interactive ? 20 : SIZE_MAX, .without_model = true, .root = "./"}, &b);
+        plain_rows(r,
+                   &(struct plain_rows){
+                       .rows = &group, .most = r->interactive ? 20 : SIZE_MAX, .without_model = true, .root = "./"},
+                   &b);
     }
     buf_puts(&b, groups ? "" : "<p>No two rows of this site did the same work.</p>\n");
     html_end(&b);

@@ -272,9 +272,11 @@ static void put_comparisons(const struct writing *w, struct buf *out) {
             continue;
         }
         if (!any) {
-            buf_puts(out, "<h2>B over A</h2>\n<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">\n"
-                          "<table class=\"prerendered\">\n<thead><tr><th>row</th><th>figure</th><th class=\"num\">ratio</th>"
-                          "<th class=\"num\">interval</th><th class=\"num\">blocks</th><th>verdict</th></tr></thead>\n<tbody>\n");
+            buf_puts(
+                out,
+                "<h2>B over A</h2>\n<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">\n"
+                "<table class=\"prerendered\">\n<thead><tr><th>row</th><th>figure</th><th class=\"num\">ratio</th>"
+                "<th class=\"num\">interval</th><th class=\"num\">blocks</th><th>verdict</th></tr></thead>\n<tbody>\n");
         }
         any = true;
         buf_puts(out, "<tr><td>");
@@ -320,9 +322,8 @@ static void put_findings(const struct writing *w, struct buf *out) {
 }
 
 static void put_samples(const struct writing *w, struct buf *out) {
-    static const char *const numbers[] = {"run",         "stream",        "send_ms",       "first_token_ms",
-                                          "last_token_ms", "end_ms",      "prompt_tokens", "cached_tokens",
-                                          "output_tokens"};
+    static const char *const numbers[] = {"run",    "stream",        "send_ms",       "first_token_ms", "last_token_ms",
+                                          "end_ms", "prompt_tokens", "cached_tokens", "output_tokens"};
     enum { NUMBERS = sizeof numbers / sizeof *numbers };
     bool any = false;
     for (size_t i = 0; i < w->run->n_lines; i++) {
@@ -331,8 +332,9 @@ static void put_samples(const struct writing *w, struct buf *out) {
             continue;
         }
         if (!any) {
-            buf_puts(out, "<h2>Samples</h2>\n<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Samples\">\n"
-                          "<table class=\"prerendered\">\n<thead><tr><th>row</th>");
+            buf_puts(out,
+                     "<h2>Samples</h2>\n<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Samples\">\n"
+                     "<table class=\"prerendered\">\n<thead><tr><th>row</th>");
             for (size_t k = 0; k < NUMBERS; k++) {
                 buf_printf(out, "<th class=\"num\">%s</th>", numbers[k]);
             }
@@ -374,7 +376,7 @@ static sluice_status write_page(const struct writing *w) {
     put_comparisons(w, &b);
     if (w->rows.n) {
         buf_puts(&b, "<h2>Rows</h2>\n");
-        plain_rows(r, &(struct plain_rows){.rows = &w->rows, .most = SIZE_MAX, .root = "../"}, &b);
+        plain_rows(r, &(struct plain_rows){.rows = &w->rows, .most = SIZE_MAX, .anchors = true, .root = "../"}, &b);
     }
     buf_puts(&b, "<h2>Environment</h2>\n");
     plain_environment(&b, record_get(top, "environment"), first_target(w));

@@ -226,7 +226,11 @@ static void put_row(struct buf *out, const struct report *r, const struct table_
     const struct table *t = &r->table;
     const char *id = texts_get(&t->texts, t->runs[row->run].id), *test = table_text(t, row, COL_TEST);
     bool raw = test && strcmp(test, "raw") == 0;
-    buf_puts(out, "<tr>");
+    buf_puts(out, "<tr");
+    if (p->anchors) {
+        buf_printf(out, " id=\"L%zu\"", row->line);
+    }
+    buf_putc(out, '>');
     put_who(out, r, row, p);
     put_text_cell(out, table_text(t, row, raw ? COL_ROW : COL_WORKLOAD));
     put_number_cell(out, t, row, COL_CONCURRENCY, COL_COUNT, CELL_COUNT);
@@ -250,13 +254,14 @@ static void put_row(struct buf *out, const struct report *r, const struct table_
 }
 
 void plain_rows(const struct report *r, const struct plain_rows *p, struct buf *out) {
-    static const char *const figures[] = {"decode tok/s",  "end-to-end tok/s", "prefill tok/s", "TTFT",
-                                          "TPOT",          "prompt tokens",    "output tokens", "latency",
-                                          "memory",        "energy per token", "of the limit"};
+    static const char *const figures[] = {"decode tok/s", "end-to-end tok/s", "prefill tok/s", "TTFT",
+                                          "TPOT",         "prompt tokens",    "output tokens", "latency",
+                                          "memory",       "energy per token", "of the limit"};
     const struct table *t = &r->table;
     size_t n = p->rows->n < p->most ? p->rows->n : p->most;
-    buf_puts(out, "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Rows\">\n<table class=\"prerendered\">\n"
-                  "<thead><tr><th>kind</th>");
+    buf_puts(out,
+             "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Rows\">\n<table class=\"prerendered\">\n"
+             "<thead><tr><th>kind</th>");
     buf_puts(out, n && table_text(t, &t->rows[p->rows->at[0]], COL_COMPARABLE) ? "<th>comparable</th>" : "");
     buf_puts(out, p->without_model ? "" : "<th>model</th>");
     buf_puts(out, p->without_hardware ? "<th>power, driver</th>" : "<th>hardware</th>");

@@ -2,9 +2,11 @@
 #include "report/html.h"
 
 const char report_plain_css[] =
-    ":root{color-scheme:light dark;--ink:#1c2024;--soft:#60646c;--line:#d9d9e0;--paper:#fff;--band:#f5f6f8;--link:#0b5cad;"
+    ":root{color-scheme:light "
+    "dark;--ink:#1c2024;--soft:#60646c;--line:#d9d9e0;--paper:#fff;--band:#f5f6f8;--link:#0b5cad;"
     "--warn:#8a4b00;--bad:#b3261e}\n"
-    "@media(prefers-color-scheme:dark){:root{--ink:#e6e7ea;--soft:#a5a9b1;--line:#3a3d44;--paper:#16181c;--band:#1e2126;"
+    "@media(prefers-color-scheme:dark){:root{--ink:#e6e7ea;--soft:#a5a9b1;--line:#3a3d44;--paper:#16181c;--band:#"
+    "1e2126;"
     "--link:#7cb8ff;--warn:#f0b35e;--bad:#ff8a80}}\n"
     "*{box-sizing:border-box}\n"
     "body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper)}\n"
@@ -24,6 +26,7 @@ const char report_plain_css[] =
     "dd{margin:0;overflow-wrap:anywhere}\n"
     ".chip{border:1px solid var(--line);border-radius:9px;padding:0 7px;font-size:12px;white-space:nowrap}\n"
     ".chip-legacy,.chip-imported,.chip-noisy{color:var(--warn)}.chip-invalid,.chip-wrong{color:var(--bad)}\n"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;background:var(--band);padding:12px;border-radius:6px}\n"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12px;background:var(--band);padding:12px;border-radius:"
+    "6px}\n"
     "details ul{margin:4px 0;padding-left:18px;min-width:280px;white-space:normal}\n"
     "@media(max-width:600px){main,.site{padding-left:12px;padding-right:12px}}\n";

@@ -138,6 +138,7 @@ void plain_probe(struct buf *out, struct json_object *probe) {
 }
 
 void plain_probes_end(struct buf *out) {
-    buf_puts(out, "</tbody>\n</table>\n</div>\n<p class=\"soft\">Probes measure memory and matrix units by themselves; rows of raw "
+    buf_puts(out, "</tbody>\n</table>\n</div>\n<p class=\"soft\">Probes measure memory and matrix units by themselves; "
+                  "rows of raw "
                   "tests and workloads measure a model being served.</p>\n");
 }

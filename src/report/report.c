@@ -62,7 +62,8 @@ static sluice_status go_on(struct report *r, double share) {
     if (o->progress) {
         o->progress(o->progress_ctx, (unsigned)(1000 * share));
     }
-    return o->stop && *o->stop ? fail(r->err, SLUICE_E_CANCELLED, "interrupted; %s is as it was", o->folder) : SLUICE_OK;
+    return o->stop && *o->stop ? fail(r->err, SLUICE_E_CANCELLED, "interrupted; %s is as it was", o->folder)
+                               : SLUICE_OK;
 }
 
 /* ---- One record file --------------------------------------------------------------------------------------------- */
@@ -135,8 +136,9 @@ static sluice_status check_new(struct report *r, const struct report_file *f, co
     const char *id = record_text(run->lines[0].tree, "id");
     for (size_t i = 0; i < t->n_runs; i++) {
         if (strcmp(texts_get(&t->texts, t->runs[i].id), id) == 0) {
-            return fail(r->err, SLUICE_E_FORMAT, "%s, line %zu, id: the run %s is already in %s, line %zu; name each run once",
-                        f->path, run->lines[0].number, id, r->files[t->runs[i].file].path, t->runs[i].line);
+            return fail(r->err, SLUICE_E_FORMAT,
+                        "%s, line %zu, id: the run %s is already in %s, line %zu; name each run once", f->path,
+                        run->lines[0].number, id, r->files[t->runs[i].file].path, t->runs[i].line);
         }
     }
     return SLUICE_OK;
@@ -187,9 +189,9 @@ static sluice_status add_record(struct reading *x) {
     TRY(compare_add(&x->compared, x->record, r->err));
     TRY(write_runs(x));
     export_csv_rows(x->record, &csv);
-    sluice_status status =
-        csv.failed ? fail(r->err, SLUICE_E_NOMEM, "no memory for the report")
-                   : site_append(r->site, "downloads/rows.csv", csv.data ? csv.data : "", csv.len, r->err);
+    sluice_status status = csv.failed
+                               ? fail(r->err, SLUICE_E_NOMEM, "no memory for the report")
+                               : site_append(r->site, "downloads/rows.csv", csv.data ? csv.data : "", csv.len, r->err);
     buf_free(&csv);
     return status;
 }
@@ -199,8 +201,8 @@ static sluice_status add_bytes(struct report *r, size_t file, const struct buf *
     struct record *record = NULL;
     struct file_lines lines = {0};
     f->bytes = bytes->len;
-    TRY(record_read_memory(strcmp(f->path, "-") == 0 ? "standard input" : f->path, bytes->data ? bytes->data : "", bytes->len,
-                           NULL, NULL, &record, r->err));
+    TRY(record_read_memory(strcmp(f->path, "-") == 0 ? "standard input" : f->path, bytes->data ? bytes->data : "",
+                           bytes->len, NULL, NULL, &record, r->err));
     struct reading x = {.report = r, .file = file, .record = record, .lines = &lines, .from = from, .to = to};
     sluice_status status = name_copy(r, f);
     if (status == SLUICE_OK) {
@@ -307,8 +309,9 @@ static sluice_status write_assets(struct report *r) {
 }
 
 static sluice_status write_site(struct report *r, const struct sources *s) {
-    static const char marker[] = "{\"what\":\"a report of sluice: this folder is replaced as a whole by `sluice report`\","
-                                 "\"contract\":1,\"tool\":\"sluice " SLUICE_VERSION "\"}\n";
+    static const char marker[] =
+        "{\"what\":\"a report of sluice: this folder is replaced as a whole by `sluice report`\","
+        "\"contract\":1,\"tool\":\"sluice " SLUICE_VERSION "\"}\n";
     struct buf header = {0};
     TRY(write_assets(r));
     export_csv_header(&header);

@@ -10,8 +10,8 @@
 enum { PLAIN_ROWS = 200 }; /* of a long table, as text in a page whose script shows all */
 
 struct report_file {
-    char *path;     /* as it was named */
-    uint32_t href;  /* "records/NAME.jsonl", of texts */
+    char *path;    /* as it was named */
+    uint32_t href; /* "records/NAME.jsonl", of texts */
     char sha256[65];
     size_t bytes, runs, rows, samples, wrong, left_out;
 };
@@ -60,6 +60,7 @@ struct plain_rows {
     const struct row_list *rows;
     size_t most;
     bool without_model, without_hardware;
+    bool anchors; /* each row is where a link to its record line leads */
     const char *root;
 };
 void plain_rows(const struct report *r, const struct plain_rows *p, struct buf *out);

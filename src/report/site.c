@@ -14,17 +14,17 @@
 #include <unistd.h>
 
 struct site {
-    char *folder;    /* absolute, no link in it but the last part */
-    char *made;      /* the folder being written, beside it */
-    int fd;          /* of made */
-    bool replaces;   /* there is a folder already */
-    bool whole;      /* made stands where it should */
+    char *folder;  /* absolute, no link in it but the last part */
+    char *made;    /* the folder being written, beside it */
+    int fd;        /* of made */
+    bool replaces; /* there is a folder already */
+    bool whole;    /* made stands where it should */
     uint64_t bytes;
     size_t files;
 };
 
 /* What a report puts in the top level of a site. */
-static const char *const own_names[] = {"index.html", "compare.html", SITE_MARKER, "models", "hardware", "runs",
+static const char *const own_names[] = {"index.html", "compare.html", SITE_MARKER, "models",  "hardware",  "runs",
                                         "assets",     "data",         "raw",       "records", "downloads", NULL};
 
 static bool is_own(const char *name) {
@@ -84,8 +84,9 @@ static sluice_status check_replaceable(const char *folder, sluice_error *err) {
     size_t n = strlen(folder);
     bool around = here && strncmp(here, folder, n) == 0 && (here[n] == '\0' || here[n] == '/');
     free(here);
-    return around ? fail(err, SLUICE_E_IO, "%s is the current folder or holds it, and the report takes a folder's place as a "
-                                           "whole; name one inside it",
+    return around ? fail(err, SLUICE_E_IO,
+                         "%s is the current folder or holds it, and the report takes a folder's place as a "
+                         "whole; name one inside it",
                          folder)
                   : SLUICE_OK;
 }

@@ -126,6 +126,7 @@ sluice_status report_default_records(char *out, size_t cap, sluice_error *err) {
         }
         free(real);
     }
-    return fail(err, SLUICE_E_IO, "the records that come with sluice are not beside the program; name some: sluice report "
-                                  "OUT_DIR RECORD...");
+    return fail(err, SLUICE_E_IO,
+                "the records that come with sluice are not beside the program; name some: sluice report "
+                "OUT_DIR RECORD...");
 }
