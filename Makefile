@@ -26,14 +26,14 @@ $(BUILD)/Makefile: CMakeLists.txt
 help:
 	@echo "make              build $(BUILD)/sluice"
 	@echo "make deps         install what is missing (Debian packages, npm packages of the tests); needs root or sudo"
-	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table"
+	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table, make the pages"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
 	@echo "make check-gpu    the cuda backend's tests on a machine with a GPU; needs only make, a C compiler and nvcc"
 	@echo "make check-arm    cross-builds for aarch64, tests its kernels and compares logits under qemu-user"
 	@echo "make check-long   the same as test under every sanitizer, check-arm, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
 	@echo "make format       clang-format on all sources; make check-format only checks"
-	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc and the shipped model under PREFIX=$(PREFIX)"
+	@echo "make install      sluice, sluice.h, libsluice.a, sluice.pc, the shipped model and records under PREFIX=$(PREFIX)"
 	@echo "make clean        remove the build folders"
 	@echo "WEB=0 leaves the web pages out (they need Node 20 and the npm packages of web/, both from make deps)"
 	@echo "CUDA=0 leaves the cuda backend out, CUDA_ARCHS=\"86 90a\" narrows it"
@@ -44,7 +44,6 @@ deps:
 
 demo: deps all
 	@tests/tools/demo $(BUILD)/sluice
-	@echo "The record is in demo.jsonl; \`$(BUILD)/sluice run\` chats with the same model."
 
 test: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS)
@@ -133,6 +132,8 @@ install: all
 	@cmake --build $(BUILD) -j$(JOBS) --target libsluice
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 	@install -D -m 644 $(MODEL) $(DESTDIR)$(PREFIX)/share/sluice/$(notdir $(MODEL))
+	@install -d $(DESTDIR)$(PREFIX)/share/sluice/results
+	@install -m 644 bench/results/*.jsonl $(DESTDIR)$(PREFIX)/share/sluice/results
 
 clean:
 	@rm -rf build build-address build-undefined build-thread build-engine build-arm build-arm-sanitized build-fuzz

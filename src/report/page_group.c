@@ -163,7 +163,7 @@ static sluice_status write_data(const struct writing *w) {
     struct buf b = {0};
     char name[128];
     buf_putc(&b, '{');
-    put_site_json(&b);
+    report_put_site(&b);
     line_put_text(&b, "slug", text(w, w->group->slug));
     line_put_text(&b, "title", text(w, w->group->title));
     if (w->is_model) {
@@ -179,7 +179,7 @@ static sluice_status write_data(const struct writing *w) {
         return status;
     }
     snprintf(name, sizeof name, "%s-%s", w->is_model ? "model" : "hardware", text(w, w->group->slug));
-    return put_script(w->report, name, &b);
+    return report_put_script(w->report, name, &b);
 }
 
 /* ---- Page -------------------------------------------------------------------------------------------------------- */
@@ -298,7 +298,7 @@ static sluice_status write_page(const struct writing *w) {
                &b);
     put_blocks(w, &b);
     html_end(&b);
-    return put_page(r, path, &b);
+    return report_put_page(r, path, &b);
 }
 
 static sluice_status write_group(struct report *r, const struct table_group *group, bool is_model, uint32_t index) {
@@ -323,7 +323,7 @@ static sluice_status write_group(struct report *r, const struct table_group *gro
     return status;
 }
 
-sluice_status write_groups(struct report *r) {
+sluice_status report_write_groups(struct report *r) {
     for (size_t i = 0; i < r->table.n_models; i++) {
         TRY(write_group(r, &r->table.models[i], true, (uint32_t)i));
     }

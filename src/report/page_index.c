@@ -54,11 +54,11 @@ static sluice_status write_index_data(struct report *r, const struct row_list *r
     const struct table *t = &r->table;
     struct buf b = {0};
     buf_putc(&b, '{');
-    put_site_json(&b);
+    report_put_site(&b);
     line_open(&b, "files", '[');
     for (size_t i = 0; i < r->n_files; i++) {
         line_key(&b, NULL);
-        put_file_json(r, &r->files[i], &b);
+        report_put_file(r, &r->files[i], &b);
     }
     line_close(&b, ']');
     put_groups_data(r, "models", t->models, t->n_models, true, &b);
@@ -71,7 +71,7 @@ static sluice_status write_index_data(struct report *r, const struct row_list *r
         buf_free(&b);
         return status;
     }
-    return put_script(r, "index", &b);
+    return report_put_script(r, "index", &b);
 }
 
 static void put_group_list(const struct report *r, const char *title, const char *folder,
@@ -146,10 +146,10 @@ static sluice_status write_index_page(struct report *r, const struct row_list *r
     put_rowless_runs(r, &b);
     put_file_list(r, &b);
     html_end(&b);
-    return put_page(r, "index.html", &b);
+    return report_put_page(r, "index.html", &b);
 }
 
-sluice_status write_index(struct report *r) {
+sluice_status report_write_index(struct report *r) {
     struct row_list rows;
     TRY(table_select(&r->table, -1, -1, ORDER_DATE, &rows, r->err));
     sluice_status status = write_index_page(r, &rows);
@@ -165,7 +165,7 @@ sluice_status write_index(struct report *r) {
 static sluice_status write_compare_data(struct report *r, const struct row_list *rows) {
     struct buf b = {0};
     buf_putc(&b, '{');
-    put_site_json(&b);
+    report_put_site(&b);
     sluice_status status = table_compared_json(&r->table, rows, &b, r->err);
     line_open(&b, "comparisons", '[');
     if (r->comparisons.len) {
@@ -178,7 +178,7 @@ static sluice_status write_compare_data(struct report *r, const struct row_list 
         buf_free(&b);
         return status;
     }
-    return put_script(r, "compare", &b);
+    return report_put_script(r, "compare", &b);
 }
 
 static int by_workload(const void *pa, const void *pb, void *context) {
@@ -231,11 +231,11 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
     }
     buf_puts(&b, groups ? "" : "<p>No two rows of this site did the same work.</p>\n");
     html_end(&b);
-    return put_page(r, "compare.html", &b);
+    return report_put_page(r, "compare.html", &b);
 }
 
 /* The data has all rows, in the order of the index; the plain page only those that may be ranked. */
-sluice_status write_compare(struct report *r) {
+sluice_status report_write_compare(struct report *r) {
     const struct table *t = &r->table;
     struct row_list rows;
     TRY(table_select(t, -1, -1, ORDER_DATE, &rows, r->err));

@@ -78,10 +78,10 @@ static sluice_status write_data(const struct writing *w) {
     struct buf b = {0};
     char name[32];
     buf_putc(&b, '{');
-    put_site_json(&b);
+    report_put_site(&b);
     line_put_text(&b, "id", w->id);
     line_key(&b, "file");
-    put_file_json(r, &r->files[w->summary->file], &b);
+    report_put_file(r, &r->files[w->summary->file], &b);
     put_model_slugs(w, &b);
     line_put_text(&b, "hardware", texts_get(&t->texts, hardware->title));
     line_put_text(&b, "hardware_slug", texts_get(&t->texts, hardware->slug));
@@ -96,7 +96,7 @@ static sluice_status write_data(const struct writing *w) {
         buf_free(&b);
         return status;
     }
-    return put_script(r, name, &b);
+    return report_put_script(r, name, &b);
 }
 
 static sluice_status write_raw_data(const struct writing *w) {
@@ -116,7 +116,7 @@ static sluice_status write_raw_data(const struct writing *w) {
     line_close(&b, ']');
     buf_putc(&b, '}');
     snprintf(name, sizeof name, "raw-%s", w->id);
-    return put_script(w->report, name, &b);
+    return report_put_script(w->report, name, &b);
 }
 
 /* The same without scripts: every line has an anchor. */
@@ -142,7 +142,7 @@ static sluice_status write_raw_page(const struct writing *w) {
     }
     buf_puts(&b, "</pre>\n");
     html_end(&b);
-    return put_page(w->report, path, &b);
+    return report_put_page(w->report, path, &b);
 }
 
 /* For data/compare.js. */
@@ -390,7 +390,7 @@ static sluice_status write_page(const struct writing *w) {
         put_samples(w, &b);
     }
     html_end(&b);
-    return put_page(r, path, &b);
+    return report_put_page(r, path, &b);
 }
 
 static sluice_status write_all(struct writing *w) {
@@ -402,8 +402,8 @@ static sluice_status write_all(struct writing *w) {
     return write_raw_page(w);
 }
 
-sluice_status write_run(struct report *r, const struct record_run *run, size_t run_number, const struct check *found,
-                        const struct file_lines *lines) {
+sluice_status report_write_run(struct report *r, const struct record_run *run, size_t run_number,
+                               const struct check *found, const struct file_lines *lines) {
     const struct table_run *summary = &r->table.runs[run_number];
     struct writing w = {r, run, summary, found, lines, texts_get(&r->table.texts, summary->id), {.n = 0}};
     w.rows.at = mem_alloc((summary->n_rows + 1) * sizeof *w.rows.at);

@@ -80,8 +80,8 @@ static void put_number_cell(struct buf *out, const struct table *t, const struct
     buf_puts(out, "</td>");
 }
 
-static void put_text_cell(struct buf *out, const char *text) {
-    buf_puts(out, "<td>");
+static void put_text_cell(struct buf *out, const char *text, const char *class) {
+    buf_printf(out, "<td%s>", class);
     if (text) {
         html_text(out, text);
     } else {
@@ -100,7 +100,7 @@ static void put_hardware_cell(struct buf *out, const struct table *t, const stru
                               const struct plain_rows *p) {
     double cap = number(t, r, COL_CAP), max = number(t, r, COL_CAP_MAX);
     const char *driver = table_text(t, r, COL_DRIVER);
-    buf_puts(out, "<td>");
+    buf_puts(out, "<td class=\"text\">");
     if (!p->without_hardware) {
         put_link(out, p->root, "hardware", table_text(t, r, COL_HARDWARE_SLUG), table_text(t, r, COL_HARDWARE));
     }
@@ -120,9 +120,10 @@ static void put_hardware_cell(struct buf *out, const struct table *t, const stru
 static void put_engine_cell(struct buf *out, const struct table *t, const struct table_row *r) {
     const char *engine = table_text(t, r, COL_ENGINE), *build = table_text(t, r, COL_BUILD);
     const char *api = table_text(t, r, COL_DEVICE_API);
-    buf_puts(out, "<td>");
-    html_text(out, engine ? engine : "unknown engine");
-    if (build) {
+    bool named = engine && build && strncmp(build, engine, strlen(engine)) == 0; /* "sluice", "sluice 0.1.0" */
+    buf_puts(out, "<td class=\"text\">");
+    html_text(out, named ? build : engine ? engine : "unknown engine");
+    if (build && !named) {
         buf_putc(out, ' ');
         html_text(out, build);
     }
@@ -213,13 +214,13 @@ static void put_who(struct buf *out, const struct report *r, const struct table_
         buf_puts(out, "</td>");
     }
     if (!p->without_model) {
-        buf_puts(out, "<td>");
+        buf_puts(out, "<td class=\"text\">");
         put_link(out, p->root, "models", table_text(t, row, COL_MODEL_SLUG), table_text(t, row, COL_MODEL));
         buf_puts(out, "</td>");
     }
     put_hardware_cell(out, t, row, p);
     put_engine_cell(out, t, row);
-    put_text_cell(out, table_text(t, row, COL_LABEL));
+    put_text_cell(out, table_text(t, row, COL_LABEL), " class=\"text\"");
 }
 
 static void put_row(struct buf *out, const struct report *r, const struct table_row *row, const struct plain_rows *p) {
@@ -232,9 +233,9 @@ static void put_row(struct buf *out, const struct report *r, const struct table_
     }
     buf_putc(out, '>');
     put_who(out, r, row, p);
-    put_text_cell(out, table_text(t, row, raw ? COL_ROW : COL_WORKLOAD));
+    put_text_cell(out, table_text(t, row, raw ? COL_ROW : COL_WORKLOAD), "");
     put_number_cell(out, t, row, COL_CONCURRENCY, COL_COUNT, CELL_COUNT);
-    put_text_cell(out, table_text(t, row, COL_CACHE));
+    put_text_cell(out, table_text(t, row, COL_CACHE), "");
     put_number_cell(out, t, row, raw ? COL_RAW : COL_DECODE, raw ? COL_RAW_LO : COL_DECODE_LO, CELL_RATE);
     put_number_cell(out, t, row, COL_CLIENT, COL_CLIENT_LO, CELL_RATE);
     put_number_cell(out, t, row, COL_PREFILL, COL_PREFILL_LO, CELL_RATE);

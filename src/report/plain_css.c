@@ -22,6 +22,7 @@ const char report_plain_css[] =
     "th,td{padding:5px 10px;text-align:left;vertical-align:top;border-bottom:1px solid var(--line)}\n"
     "th{background:var(--band);white-space:nowrap;font-weight:600}tr:last-child td{border-bottom:0}\n"
     "td.num,th.num{text-align:right;white-space:nowrap}tr:target td,.raw :target{background:#ffe9a855}\n"
+    "td.text{min-width:11em}td .iv{display:block}\n"
     "dl{display:grid;grid-template-columns:max-content minmax(0,1fr);gap:2px 16px;margin:8px 0}dt{color:var(--soft)}"
     "dd{margin:0;overflow-wrap:anywhere}\n"
     ".chip{border:1px solid var(--line);border-radius:9px;padding:0 7px;font-size:12px;white-space:nowrap}\n"

@@ -16,14 +16,14 @@ enum { READING_PERMILLE = 850 }; /* of the work: reading records, and writing th
 
 /* ---- What pages share -------------------------------------------------------------------------------------------- */
 
-void put_site_json(struct buf *out) {
+void report_put_site(struct buf *out) {
     line_open(out, "site", '{');
     line_put_uint(out, "contract", 1);
     line_put_text(out, "tool", "sluice " SLUICE_VERSION);
     line_close(out, '}');
 }
 
-void put_file_json(const struct report *r, const struct report_file *f, struct buf *out) {
+void report_put_file(const struct report *r, const struct report_file *f, struct buf *out) {
     buf_putc(out, '{');
     line_put_text(out, "href", texts_get(&r->table.texts, f->href));
     line_put_text(out, "sha256", f->sha256);
@@ -43,12 +43,12 @@ static sluice_status put_file(struct report *r, const char *path, struct buf *b)
     return status;
 }
 
-sluice_status put_page(struct report *r, const char *path, struct buf *html) {
+sluice_status report_put_page(struct report *r, const char *path, struct buf *html) {
     r->n_pages++;
     return put_file(r, path, html);
 }
 
-sluice_status put_script(struct report *r, const char *name, struct buf *json) {
+sluice_status report_put_script(struct report *r, const char *name, struct buf *json) {
     char path[160];
     struct buf b = {0};
     snprintf(path, sizeof path, "data/%s.js", name);
@@ -163,7 +163,7 @@ static sluice_status write_runs(struct reading *x) {
         TRY(table_add(&r->table, x->file, run, &x->found, compared, r->err));
         size_t number = r->table.n_runs - 1;
         compared += r->table.runs[number].n_rows;
-        TRY(write_run(r, run, number, &x->found, x->lines));
+        TRY(report_write_run(r, run, number, &x->found, x->lines));
         size_t line = run->lines[run->n_lines - 1].number;
         TRY(go_on(r, x->from + (x->to - x->from) * (double)line / (double)x->lines->n));
     }
@@ -319,10 +319,10 @@ static sluice_status write_site(struct report *r, const struct sources *s) {
     TRY(add_files(r, s));
     TRY(table_finish(&r->table, r->err));
     TRY(go_on(r, 0.87));
-    TRY(write_groups(r));
+    TRY(report_write_groups(r));
     TRY(go_on(r, 0.94));
-    TRY(write_index(r));
-    TRY(write_compare(r));
+    TRY(report_write_index(r));
+    TRY(report_write_compare(r));
     TRY(go_on(r, 0.97));
     TRY(write_rows_json(r));
     TRY(site_put(r->site, SITE_MARKER, marker, sizeof marker - 1, r->err));

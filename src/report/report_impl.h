@@ -29,13 +29,13 @@ struct report {
 };
 
 /* {"contract":1,"tool":"sluice 0.1.0"} */
-void put_site_json(struct buf *out);
+void report_put_site(struct buf *out);
 /* A RecordFile of docs/report.md. */
-void put_file_json(const struct report *r, const struct report_file *f, struct buf *out);
+void report_put_file(const struct report *r, const struct report_file *f, struct buf *out);
 
 /* Writes a page, or a data script of that name; both free what they are given. */
-sluice_status put_page(struct report *r, const char *path, struct buf *html);
-sluice_status put_script(struct report *r, const char *name, struct buf *json);
+sluice_status report_put_page(struct report *r, const char *path, struct buf *html);
+sluice_status report_put_script(struct report *r, const char *name, struct buf *json);
 
 /* ---- Pages ------------------------------------------------------------------------------------------------------- */
 
@@ -47,11 +47,11 @@ struct file_lines {
 };
 
 /* All of one run; run_number: in the table. */
-sluice_status write_run(struct report *r, const struct record_run *run, size_t run_number, const struct check *found,
-                        const struct file_lines *lines);
-sluice_status write_groups(struct report *r); /* a page for every model and machine */
-sluice_status write_index(struct report *r);
-sluice_status write_compare(struct report *r);
+sluice_status report_write_run(struct report *r, const struct record_run *run, size_t run_number,
+                               const struct check *found, const struct file_lines *lines);
+sluice_status report_write_groups(struct report *r); /* a page for every model and machine */
+sluice_status report_write_index(struct report *r);
+sluice_status report_write_compare(struct report *r);
 
 /* ---- Plain content ----------------------------------------------------------------------------------------------- */
 

@@ -98,7 +98,8 @@ static struct json_object *find_run(struct json_object *runs, const char *id) {
 static void test_index(void **state) {
     (void)state;
     write_report(all, 3, "site", &fake_script);
-    struct json_object *index = read_data("index"), *table = record_get(index, "table"), *runs = record_get(index, "runs");
+    struct json_object *index = read_data("index"), *table = record_get(index, "table"),
+                       *runs = record_get(index, "runs");
     struct json_object *files = record_get(index, "files");
     size_t n = (size_t)record_number(table, "n"), legacy = 0;
     assert_int_equal((int)record_number(record_get(index, "site"), "contract"), 1);
@@ -119,7 +120,8 @@ static void test_index(void **state) {
             assert_string_equal(table_entry(table, "kind", i), "legacy");
             assert_string_equal(table_entry(table, "comparable", i), "unfit");
         } else {
-            assert_string_equal(digits_of(row, "metrics.decode_tok_s.median"), table_item(table, "decode_tok_s", i, item));
+            assert_string_equal(digits_of(row, "metrics.decode_tok_s.median"),
+                                table_item(table, "decode_tok_s", i, item));
             assert_string_equal(digits_of(row, "metrics.latency_ms.p95"), table_item(table, "latency_ms.p95", i, item));
             struct json_object *interval = record_path(row, "metrics.ttft_ms.interval");
             struct json_object *high = interval ? json_object_array_get_idx(interval, 1) : NULL;
@@ -162,8 +164,8 @@ static void test_legacy(void **state) {
     assert_string_equal(table_entry(table, "hardware", 0), "NVIDIA GeForce RTX 3090 \xC2\xB7 24 GiB");
     assert_string_equal(table_entry(table, "driver", 0), "590.48.01");
     assert_string_equal(table_entry(table, "label", 0), "baseline-pl-450w");
-    assert_string_equal(record_text(json_object_array_get_idx(record_get(record_get(table, "dict"), "printed"), 0), "ttft"),
-                        "21ms");
+    assert_string_equal(
+        record_text(json_object_array_get_idx(record_get(record_get(table, "dict"), "printed"), 0), "ttft"), "21ms");
     char *md = slurp(REPO_DIR "/docs/report.md", NULL);
     assert_non_null(strstr(md, "findings"));
     free(md);
@@ -437,7 +439,9 @@ static void test_source_address(void **state) {
     struct lines l = lines_load(VALID);
     struct buf b = {0};
     char path[512];
-    lines_set(&l, 0, "origin", "{\"source\":\"imported\",\"format\":\"x\",\"url\":\"Javascript:alert(1)\",\"sha256\":null,\"note\":null}");
+    lines_set(
+        &l, 0, "origin",
+        "{\"source\":\"imported\",\"format\":\"x\",\"url\":\"Javascript:alert(1)\",\"sha256\":null,\"note\":null}");
     lines_text(&l, &b);
     put_text("x.jsonl", b.data);
     snprintf(path, sizeof path, "%s", in("x.jsonl"));

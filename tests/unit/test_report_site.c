@@ -59,9 +59,9 @@ static void test_slugs(void **state) {
 
 static void test_file_names(void **state) {
     (void)state;
-    static const char *const cases[][2] = {{"/a/b/demo.jsonl", "demo.jsonl"}, {"-", "_"},
-                                           {"..", "_."},                       {"a/.hidden", "_hidden"},
-                                           {"x y'\"<>&.jsonl", "x_y_____.jsonl"}, {"a/", "_"}};
+    static const char *const cases[][2] = {
+        {"/a/b/demo.jsonl", "demo.jsonl"},     {"-", "_"}, {"..", "_."}, {"a/.hidden", "_hidden"},
+        {"x y'\"<>&.jsonl", "x_y_____.jsonl"}, {"a/", "_"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buf b = {0};
         slug_put_file(&b, cases[i][0]);
@@ -107,7 +107,8 @@ static void test_foreign_folders(void **state) {
     put_text("file", "x");
     expect_refusal("file", SLUICE_E_IO, "is no folder");
     expect_refusal("no/such/parent", SLUICE_E_IO, "cannot be made");
-    const struct report_options proc = {.folder = "/proc/report", .records = valid, .n_records = 1, .assets = &no_script};
+    const struct report_options proc = {
+        .folder = "/proc/report", .records = valid, .n_records = 1, .assets = &no_script};
     struct report_summary summary;
     sluice_error err = {0};
     assert_int_equal(report_write(&proc, &summary, &err), SLUICE_E_IO);
