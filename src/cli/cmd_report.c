@@ -34,7 +34,7 @@ static void put_url(struct buf *b, const char *folder) {
     buf_puts(b, "/index.html");
 }
 
-static void put_summary(struct buf *b, const struct report_summary *s, bool json) {
+static void put_summary(struct buf *b, const struct report_summary *s, bool plain, bool json) {
     char size[32];
     if (json) {
         buf_puts(b, "{\"folder\":");
@@ -51,7 +51,8 @@ static void put_summary(struct buf *b, const struct report_summary *s, bool json
     cli_format_bytes(s->bytes, size, sizeof size);
     buf_printf(b, "%zu row%s of %zu run%s from %zu record%s: %zu page%s, %s%s\n", s->rows, plural(s->rows), s->runs,
                plural(s->runs), s->files, plural(s->files), s->pages, plural(s->pages), size,
-               s->interactive ? "" : "; plain tables, since this build has no web parts (`make deps && make`)");
+               s->interactive || plain ? ""
+                                       : "; plain tables, since this build has no web parts (`make deps && make`)");
     if (s->wrong) {
         buf_printf(b, "%zu finding%s of `sluice check` say that a record is wrong; the pages show them\n", s->wrong,
                    plural(s->wrong));
@@ -61,7 +62,7 @@ static void put_summary(struct buf *b, const struct report_summary *s, bool json
     buf_putc(b, '\n');
 }
 
-static int run(const struct cli_args *args, bool json, bool quiet) {
+static int run(const struct cli_args *args, bool plain, bool json, bool quiet) {
     struct cli_progress progress;
     struct report_summary summary;
     sluice_error err;
@@ -69,6 +70,7 @@ static int run(const struct cli_args *args, bool json, bool quiet) {
     const struct report_options o = {.folder = args->positional[0],
                                      .records = args->positional + 1,
                                      .n_records = (size_t)args->n_positional - 1,
+                                     .plain = plain,
                                      .progress = on_progress,
                                      .progress_ctx = &progress,
                                      .stop = &stopped};
@@ -83,7 +85,7 @@ static int run(const struct cli_args *args, bool json, bool quiet) {
     }
     struct buf b = {0};
     if (json || !quiet) {
-        put_summary(&b, &summary, json);
+        put_summary(&b, &summary, plain, json);
     }
     bool ok = !b.failed && fwrite(b.data ? b.data : "", 1, b.len, stdout) == b.len && fflush(stdout) == 0;
     buf_free(&b);
@@ -94,15 +96,16 @@ static int run(const struct cli_args *args, bool json, bool quiet) {
 }
 
 int cmd_report(int argc, char **argv) {
-    bool json = false, quiet = false;
+    bool plain = false, json = false, quiet = false;
     const struct cli_option options[] = {
+        {0, "plain", CLI_FLAG, &plain, NULL, "whole tables in every page, no script", NULL},
         {0, "json", CLI_FLAG, &json, NULL, "print what was written as one JSON object", NULL},
         {'q', "quiet", CLI_FLAG, &quiet, NULL, "print nothing, and no progress bar", NULL},
         {0},
     };
     const struct cli_command command = {
         .name = "report",
-        .usage = "sluice report OUT_DIR [RECORD...] [--json] [-q]",
+        .usage = "sluice report OUT_DIR [RECORD...] [--plain] [--json] [-q]",
         .about =
             "Makes a site of records: an index of all rows, a page for every run, model and machine, and one that "
             "puts rows\n"
@@ -128,5 +131,5 @@ int cmd_report(int argc, char **argv) {
     if (args.n_positional == 0) {
         return cli_usage_error(&command, "the folder for the report is missing");
     }
-    return run(&args, json, quiet);
+    return run(&args, plain, json, quiet);
 }

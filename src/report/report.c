@@ -297,7 +297,7 @@ static sluice_status put_embedded(struct report *r, const char *name, const char
 
 static sluice_status write_assets(struct report *r) {
     const struct report_assets *a = r->options->assets;
-    if (a && a->js) {
+    if (a && r->interactive) {
         TRY(site_put(r->site, "assets/report.js", a->js, a->js_n, r->err));
         return site_put(r->site, "assets/report.css", a->css, a->css_n, r->err);
     }
@@ -348,7 +348,8 @@ static void sum_up(const struct report *r, struct report_summary *out) {
 sluice_status report_write(const struct report_options *o, struct report_summary *out, sluice_error *err) {
     struct sources sources = {0};
     struct report r = {.options = o, .err = err};
-    r.interactive = o->assets ? o->assets->js != NULL : web_find("report/report.js") && web_find("report/report.css");
+    bool carried = web_find("report/report.js") && web_find("report/report.css");
+    r.interactive = !o->plain && (o->assets ? o->assets->js != NULL : carried);
     sluice_status status = sources_find(o->records, o->n_records, &sources, err);
     if (status == SLUICE_OK) {
         status = site_open(o->folder, &r.site, err);

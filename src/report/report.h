@@ -20,6 +20,7 @@ struct report_options {
     const char *const *records; /* [n_records] files, or folders of *.jsonl */
     size_t n_records;
     const struct report_assets *assets; /* NULL: what the program carries */
+    bool plain;                         /* whole tables and no script, whatever it carries */
     /* share of the work, 0 to 1000; may be NULL */
     void (*progress)(void *ctx, unsigned permille);
     void *progress_ctx;

@@ -58,7 +58,7 @@ static uint32_t block_text(struct table *t, struct json_object *run, const char 
 }
 
 sluice_status table_find_block(struct table *t, struct json_object *run, uint32_t hardware, uint32_t *out,
-                                sluice_error *err) {
+                               sluice_error *err) {
     uint32_t key = block_text(t, run, momentary_keys);
     for (size_t i = 0; i < t->n_blocks; i++) {
         if (t->blocks[i].key == key && t->blocks[i].hardware == hardware) {

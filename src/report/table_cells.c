@@ -163,7 +163,7 @@ static void add_other_cells(struct table *t, struct table_row *r, const struct r
 }
 
 void table_add_cells(struct table *t, struct table_row *r, const struct record_run *run, const struct record_line *line,
-               const struct check *found, const struct compare_row *compared) {
+                     const struct check *found, const struct compare_row *compared) {
     for (size_t c = 0; c < COL_COUNT; c++) {
         r->cell[c] = add_cell(&t->texts, run, line->tree, &columns[c]);
     }

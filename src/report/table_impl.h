@@ -17,10 +17,11 @@ uint32_t texts_add_member(struct texts *p, struct json_object *o, const char *ke
 /* A value but for members of those names (NULL at the end), at any depth: as deep as a record's rules allow. */
 void table_put_without(struct buf *out, struct json_object *v, const char *const *names);
 /* The block of a run line on that machine, made if there is none yet. */
-sluice_status table_find_block(struct table *t, struct json_object *run, uint32_t hardware, uint32_t *out, sluice_error *err);
+sluice_status table_find_block(struct table *t, struct json_object *run, uint32_t hardware, uint32_t *out,
+                               sluice_error *err);
 
 /* All cells of a row whose run, model and hardware are set. */
 void table_add_cells(struct table *t, struct table_row *r, const struct record_run *run, const struct record_line *line,
-               const struct check *found, const struct compare_row *compared);
+                     const struct check *found, const struct compare_row *compared);
 
 #endif

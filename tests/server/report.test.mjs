@@ -49,6 +49,17 @@ test('--json prints one object, -q nothing', () => {
   assert.deepEqual([q.status, q.stdout, q.stderr], [0, '', '']);
 });
 
+test('--plain writes no script and links to none', () => {
+  const r = report(['site', valid, '--plain', '--json']);
+  assert.equal(r.status, 0, r.stderr);
+  assert.equal(JSON.parse(r.stdout).interactive, false);
+  const names = readdirSync(path.join(dir, 'site'), { recursive: true });
+  assert.deepEqual(names.filter((name) => name.endsWith('.js')), []);
+  for (const name of names.filter((name) => name.endsWith('.html'))) {
+    assert.ok(!readFileSync(path.join(dir, 'site', name), 'utf8').includes('<script'), name);
+  }
+});
+
 test('without records it takes those that come with sluice, from any folder', () => {
   const r = report(['site', '--json']);
   assert.equal(r.status, 0, r.stderr);
@@ -85,7 +96,7 @@ test('usage: no folder, an unknown option, --help', () => {
   assert.equal(report(['site', '--no-such']).status, 2);
   const help = report(['--help']);
   assert.equal(help.status, 0);
-  for (const word of ['OUT_DIR', '--json', '--quiet', 'bench/results']) assert.ok(help.stdout.includes(word), word);
+  for (const word of ['OUT_DIR', '--plain', '--json', '--quiet', 'bench/results']) assert.ok(help.stdout.includes(word), word);
   assert.match(spawnSync(binary, ['--help'], { encoding: 'utf8' }).stdout, /^ {2}report /m);
 });
 
