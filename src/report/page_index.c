@@ -3,8 +3,10 @@
 
 #include "base/mem.h"
 #include "base/status.h"
+#include "json/tree.h"
 #include "record/line.h"
 
+#include <json-c/json.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +183,31 @@ static sluice_status write_compare_data(struct report *r, const struct row_list 
     return report_put_script(r, "compare", &b);
 }
 
+/* What `sluice ab` found. */
+static void put_paired(struct report *r, struct buf *out) {
+    const struct json_tree_limits limits = {"the report's own data", UINT32_MAX, UINT32_MAX};
+    struct buf json = {0};
+    struct json_object *list = NULL;
+    if (!r->comparisons.len) {
+        return;
+    }
+    buf_printf(&json, "[%s]", r->comparisons.data);
+    out->failed |= json.failed || json_tree_parse(json.data, json.len, &limits, true, &list, NULL, NULL) != SLUICE_OK;
+    buf_free(&json);
+    size_t n = list ? json_object_array_length(list) : 0, most = r->interactive ? PLAIN_ROWS : n;
+    buf_puts(out, "<h2>Measured in turns: B over A</h2>\n");
+    plain_comparisons_begin(out, true);
+    for (size_t i = 0; i < n && i < most; i++) {
+        struct json_object *c = json_object_array_get_idx(list, i);
+        struct buf href = {0};
+        plain_line_href(r, "./", record_text(c, "run"), (size_t)record_number(c, "line"), &href);
+        plain_comparison(out, c, record_text(c, "run"), href.failed ? "" : href.data);
+        buf_free(&href);
+    }
+    plain_table_end(out);
+    json_object_put(list);
+}
+
 static int by_workload(const void *pa, const void *pb, void *context) {
     const struct table *t = context;
     uint32_t ia = *(const uint32_t *)pa, ib = *(const uint32_t *)pb;
@@ -197,15 +224,17 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
     static const char *const scripts[] = {"data/index.js", "data/compare.js", NULL};
     const struct table *t = &r->table;
     struct buf b = {0};
-    size_t groups = 0;
+    size_t groups = 0, most = r->interactive ? PLAIN_ROWS / 10 : SIZE_MAX;
     html_begin(&b, &(struct html_page){.name = "compare",
                                        .title = "Compare - sluice report",
                                        .root = "./",
                                        .scripts = r->interactive ? scripts : NULL});
-    buf_puts(&b, "<h1>Compare</h1>\n<p>Rows that did the same work stand together, fastest decode first. Rows that are "
-                 "invalid, or whose "
-                 "cache state nobody verified, are never ranked and stand in no group. Small differences need "
-                 "<code>sluice ab</code>: these rows were not measured in turns.</p>\n");
+    buf_puts(
+        &b,
+        "<h1>Compare</h1>\n<p>Rows that did the same work stand together, fastest decode first. Rows that are "
+        "invalid, or whose cache state nobody verified, are never ranked and stand in no group. Small differences need "
+        "<code>sluice ab</code>, whose outcomes come first.</p>\n");
+    put_paired(r, &b);
     qsort_r(rows->at, rows->n, sizeof *rows->at, by_workload, (void *)t);
     for (size_t i = 0; i < rows->n;) {
         struct row_list group = {rows->at + i, 0};
@@ -214,10 +243,12 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
             group.n++;
             i++;
         }
-        if (group.n < 2 || (r->interactive && groups == PLAIN_ROWS / 10)) {
+        if (group.n < 2) {
             continue;
         }
-        groups++;
+        if (groups++ >= most) {
+            continue;
+        }
         const struct table_row *row = &t->rows[group.at[0]];
         buf_puts(&b, "<h2>");
         html_text(&b, table_text(t, row, COL_MODEL));
@@ -230,6 +261,11 @@ static sluice_status write_compare_page(struct report *r, struct row_list *rows)
                    &b);
     }
     buf_puts(&b, groups ? "" : "<p>No two rows of this site did the same work.</p>\n");
+    if (groups > most) {
+        buf_printf(&b,
+                   "<p class=\"soft\">The first %zu of %zu groups; with scripts allowed any rows can be chosen.</p>\n",
+                   most, groups);
+    }
     html_end(&b);
     return report_put_page(r, "compare.html", &b);
 }

@@ -253,52 +253,21 @@ static void put_probes(const struct writing *w, struct buf *out) {
     }
 }
 
-static void put_number_cell(struct buf *out, struct json_object *o, const char *key) {
-    struct json_object *v = record_get(o, key);
-    buf_puts(out, "<td class=\"num\">");
-    if (v) {
-        html_text(out, json_object_get_string(v));
-    } else {
-        html_dash(out, "not known");
-    }
-    buf_puts(out, "</td>");
-}
-
 static void put_comparisons(const struct writing *w, struct buf *out) {
     bool any = false;
     for (size_t i = 0; i < w->run->n_lines; i++) {
-        struct json_object *c = w->run->lines[i].tree, *interval = record_get(c, "interval");
-        if (w->run->lines[i].kind != RECORD_COMPARISON) {
-            continue;
+        if (w->run->lines[i].kind == RECORD_COMPARISON) {
+            if (!any) {
+                buf_puts(out, "<h2>B over A</h2>\n");
+                plain_comparisons_begin(out, false);
+            }
+            any = true;
+            plain_comparison(out, w->run->lines[i].tree, NULL, NULL);
         }
-        if (!any) {
-            buf_puts(
-                out,
-                "<h2>B over A</h2>\n<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">\n"
-                "<table class=\"prerendered\">\n<thead><tr><th>row</th><th>figure</th><th class=\"num\">ratio</th>"
-                "<th class=\"num\">interval</th><th class=\"num\">blocks</th><th>verdict</th></tr></thead>\n<tbody>\n");
-        }
-        any = true;
-        buf_puts(out, "<tr><td>");
-        html_text(out, record_text(c, "row"));
-        buf_puts(out, "</td><td>");
-        html_text(out, record_text(c, "metric"));
-        buf_puts(out, "</td>");
-        put_number_cell(out, c, "ratio");
-        buf_puts(out, "<td class=\"num\">");
-        if (interval) {
-            buf_printf(out, "%.4g to %.4g", json_object_get_double(json_object_array_get_idx(interval, 0)),
-                       json_object_get_double(json_object_array_get_idx(interval, 1)));
-        } else {
-            html_dash(out, "too few blocks");
-        }
-        buf_puts(out, "</td>");
-        put_number_cell(out, c, "blocks");
-        buf_puts(out, "<td>");
-        html_text(out, record_text(c, "verdict"));
-        buf_puts(out, "</td></tr>\n");
     }
-    buf_puts(out, any ? "</tbody>\n</table>\n</div>\n" : "");
+    if (any) {
+        plain_table_end(out);
+    }
 }
 
 static void put_findings(const struct writing *w, struct buf *out) {
@@ -345,7 +314,7 @@ static void put_samples(const struct writing *w, struct buf *out) {
         html_text(out, record_text(s, "row"));
         buf_puts(out, "</td>");
         for (size_t k = 0; k < NUMBERS; k++) {
-            put_number_cell(out, s, numbers[k]);
+            plain_number_cell(out, s, numbers[k]);
         }
         buf_puts(out, "<td>");
         html_text(out, record_true(s, "warmup") ? "warm-up" : record_true(s, "ok") ? "ok" : record_text(s, "error"));

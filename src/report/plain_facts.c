@@ -138,7 +138,61 @@ void plain_probe(struct buf *out, struct json_object *probe) {
 }
 
 void plain_probes_end(struct buf *out) {
-    buf_puts(out, "</tbody>\n</table>\n</div>\n<p class=\"soft\">Probes measure memory and matrix units by themselves; "
+    plain_table_end(out);
+    buf_puts(out, "<p class=\"soft\">Probes measure memory and matrix units by themselves; "
                   "rows of raw "
                   "tests and workloads measure a model being served.</p>\n");
+}
+
+/* ---- Comparisons ------------------------------------------------------------------------------------------------- */
+
+void plain_number_cell(struct buf *out, struct json_object *o, const char *key) {
+    struct json_object *v = record_get(o, key);
+    buf_puts(out, "<td class=\"num\">");
+    if (v) {
+        html_text(out, json_object_get_string(v));
+    } else {
+        html_dash(out, "not known");
+    }
+    buf_puts(out, "</td>");
+}
+
+void plain_comparisons_begin(struct buf *out, bool with_run) {
+    buf_puts(out, "<div class=\"box\" tabindex=\"0\" role=\"region\" aria-label=\"Comparisons\">\n"
+                  "<table class=\"prerendered\">\n<thead><tr>");
+    buf_puts(out, with_run ? "<th>run</th>" : "");
+    buf_puts(out, "<th>row</th><th>figure</th><th class=\"num\">ratio</th><th class=\"num\">interval</th>"
+                  "<th class=\"num\">blocks</th><th>B is</th></tr></thead>\n<tbody>\n");
+}
+
+void plain_comparison(struct buf *out, struct json_object *comparison, const char *run, const char *href) {
+    struct json_object *interval = record_get(comparison, "interval");
+    buf_puts(out, "<tr>");
+    if (run) {
+        buf_printf(out, "<td><a href=\"%s\">", href);
+        html_text(out, run);
+        buf_puts(out, "</a></td>");
+    }
+    buf_puts(out, "<td>");
+    html_text(out, record_text(comparison, "row"));
+    buf_puts(out, "</td><td>");
+    html_text(out, record_text(comparison, "metric"));
+    buf_puts(out, "</td>");
+    plain_number_cell(out, comparison, "ratio");
+    buf_puts(out, "<td class=\"num\">");
+    if (interval) {
+        buf_printf(out, "%.4g to %.4g", json_object_get_double(json_object_array_get_idx(interval, 0)),
+                   json_object_get_double(json_object_array_get_idx(interval, 1)));
+    } else {
+        html_dash(out, "too few blocks");
+    }
+    buf_puts(out, "</td>");
+    plain_number_cell(out, comparison, "blocks");
+    buf_puts(out, "<td>");
+    html_text(out, record_text(comparison, "verdict"));
+    buf_puts(out, "</td></tr>\n");
+}
+
+void plain_table_end(struct buf *out) {
+    buf_puts(out, "</tbody>\n</table>\n</div>\n");
 }

@@ -74,6 +74,12 @@ void plain_environment(struct buf *out, struct json_object *environment, struct 
 void plain_probes_begin(struct buf *out);
 void plain_probe(struct buf *out, struct json_object *probe);
 void plain_probes_end(struct buf *out);
+/* Outcomes of paired runs. run: the id of its page, where the table is not on it; href: of the record line. */
+void plain_comparisons_begin(struct buf *out, bool with_run);
+void plain_comparison(struct buf *out, struct json_object *comparison, const char *run, const char *href);
+void plain_table_end(struct buf *out);
+/* A table cell with a member's digits as the record has them. */
+void plain_number_cell(struct buf *out, struct json_object *o, const char *key);
 /* Times of "248 ms", "1.53 s"; rates of "439.9". */
 void plain_ms(struct buf *out, double ms);
 void plain_bytes(struct buf *out, double bytes);
