@@ -106,8 +106,8 @@ void html_end(struct buf *out) {
 
 /* ---- Scripts ----------------------------------------------------------------------------------------------------- */
 
-/* As a literal between single quotes. JSON text has no line ends; U+2028 and U+2029 end a line in older scripts, and "<"
- * could end a script element if the text were ever put into a page. */
+/* As a literal between single quotes. JSON text has no line ends; U+2028 and U+2029 end a line in older scripts,
+ * and "<" could end a script element if the text were ever put into a page. */
 void script_data(struct buf *out, const char *name, const struct buf *json) {
     buf_printf(out, "sluice_report('%s','", name);
     if (json->failed) {

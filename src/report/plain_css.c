@@ -1,4 +1,5 @@
-/* A small style sheet for sites whose build has no web parts: readable, light and dark, tables that scroll in their box. */
+/* A small style sheet for sites whose build has no web parts: readable, light and dark, tables that scroll in their
+ * box. */
 #include "report/html.h"
 
 const char report_plain_css[] =

@@ -1,6 +1,6 @@
 /*
- * The report site: records as a folder of pages that open from file:// and from any web server (docs/report.md). Records
- * are read one after the other; rows stay in memory, samples do not.
+ * The report site: records as a folder of pages that open from file:// and from any web server (docs/report.md).
+ * Records are read one after the other; rows stay in memory, samples do not.
  */
 #ifndef REPORT_REPORT_H
 #define REPORT_REPORT_H
@@ -35,12 +35,12 @@ struct report_summary {
     char folder[4096]; /* absolute */
 };
 
-/* The folder is as it was before unless this succeeds. SLUICE_E_FORMAT: a record that is none, naming file, line and field;
- * SLUICE_E_IO: a record or the folder; SLUICE_E_ARG: no record is named. */
+/* The folder is as it was before unless this succeeds. SLUICE_E_FORMAT: a record that is none, naming file, line
+ * and field; SLUICE_E_IO: a record or the folder; SLUICE_E_ARG: no record is named. */
 sluice_status report_write(const struct report_options *o, struct report_summary *out, sluice_error *err);
 
-/* The folder of records that comes with sluice, beside the program: bench/results of the project, share/sluice/results when
- * installed. */
+/* The folder of records that comes with sluice, beside the program: bench/results of the project,
+ * share/sluice/results when installed. */
 sluice_status report_default_records(char *out, size_t cap, sluice_error *err);
 
 #endif

@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { MADE_TRIES = 100 }; /* names of folders that killed reports may have left */
+
 struct site {
     char *folder;  /* absolute, no link in it but the last part */
     char *made;    /* the folder being written, beside it */
@@ -130,20 +132,25 @@ static sluice_status resolve(const char *folder, char **out, bool *exists, sluic
 /* A hidden folder of a new name beside `folder`. */
 static sluice_status make_beside(struct site *s, sluice_error *err) {
     char *slash = strrchr(s->folder, '/');
-    struct buf b = {0};
-    buf_printf(&b, "%.*s/.%s.XXXXXX", (int)(slash - s->folder), s->folder, slash + 1);
-    s->made = buf_take(&b, NULL);
-    if (!s->made) {
-        return fail(err, SLUICE_E_NOMEM, "no memory for the report");
+    int made = -1;
+    for (unsigned k = 0; made != 0 && k < MADE_TRIES; k++) {
+        struct buf b = {0};
+        buf_printf(&b, "%.*s/.%s.%ld-%u", (int)(slash - s->folder), s->folder, slash + 1, (long)getpid(), k);
+        mem_free(s->made);
+        s->made = buf_take(&b, NULL);
+        if (!s->made) {
+            return fail(err, SLUICE_E_NOMEM, "no memory for the report");
+        }
+        made = mkdir(s->made, 0777);
+        if (made != 0 && errno != EEXIST) {
+            break;
+        }
     }
-    bool made = mkdtemp(s->made) != NULL;
-    s->fd = made ? open(s->made, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    mode_t mask = umask(0);
-    umask(mask);
-    if (s->fd < 0 || fchmod(s->fd, 0777 & ~mask) != 0) {
+    s->fd = made == 0 ? open(s->made, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    if (s->fd < 0) {
         int reason = errno;
-        if (!made) {
-            mem_free(s->made);
+        if (made != 0) {
+            mem_free(s->made); /* not ours to remove */
             s->made = NULL;
         }
         return fail(err, SLUICE_E_IO, "no folder can be made beside %s: %s", s->folder, strerror(reason));
@@ -241,13 +248,15 @@ static bool exchange(struct site *s) {
     }
     struct buf b = {0}; /* a file system without exchange: two steps */
     buf_printf(&b, "%s.old", s->made);
+    errno = ENOMEM;
     bool ok = !b.failed && rename(s->folder, b.data) == 0;
-    if (ok && rename(s->made, s->folder) != 0) {
-        int reason = errno;
-        ok = rename(b.data, s->folder) != 0;
-        errno = reason;
+    if (ok && rename(s->made, s->folder) == 0) {
+        rename(b.data, s->made); /* to be removed; where that fails the old report stays beside the new */
     } else if (ok) {
-        ok = rename(b.data, s->made) == 0;
+        int reason = errno;
+        rename(b.data, s->folder); /* back again */
+        errno = reason;
+        ok = false;
     }
     buf_free(&b);
     return ok;

@@ -1,7 +1,8 @@
 /*
- * The folder of a site while it is written: a hidden folder beside the one that is wanted, which takes its place at the end
- * in one step, so that nobody sees half a site and a failed run leaves the old one alone. Only a folder that is empty, or
- * that has the marker file of an earlier report, is replaced; what is not ours in its top level stays in it.
+ * The folder of a site while it is written: a hidden folder beside the one that is wanted, which takes its place at
+ * the end in one step, so that nobody sees half a site and a failed run leaves the old one alone. Only a folder that
+ * is empty, or that has the marker file of an earlier report, is replaced; what is not ours in its top level stays in
+ * it.
  */
 #ifndef REPORT_SITE_H
 #define REPORT_SITE_H

@@ -18,8 +18,8 @@ struct sources {
     uint64_t bytes;
 };
 
-/* Files as they are named ("-": standard input), of folders their *.jsonl by name. Without any name: the records that come
- * with sluice. */
+/* Files as they are named ("-": standard input), of folders their *.jsonl by name. Without any name: the records
+ * that come with sluice. */
 sluice_status sources_find(const char *const *names, size_t n, struct sources *out, sluice_error *err);
 void sources_free(struct sources *s);
 

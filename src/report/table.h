@@ -32,7 +32,8 @@ struct table_run {
     double peak_w, idle_c, peak_c; /* of the end line; NAN */
 };
 
-/* Environment and stack of runs: equal but for what changes by the minute (load, free memory, the clocks of the moment). */
+/* Environment and stack of runs: equal but for what changes by the minute (load, free memory, the clocks of the
+ * moment). */
 struct table_block {
     uint32_t key;  /* JSON of what makes blocks equal, of texts */
     uint32_t json; /* "environment", "targets", "sampling", "origin" as the first run has them, of texts */

@@ -1,4 +1,5 @@
-/* Tables as JSON: columns of text, dictionaries for what repeats, runs of equal items counted (docs/report.md, Tables). */
+/* Tables as JSON: columns of text, dictionaries for what repeats, runs of equal items counted (docs/report.md,
+ * Tables). */
 #include "report/table.h"
 
 #include "base/mem.h"

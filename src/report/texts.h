@@ -1,4 +1,5 @@
-/* Texts kept once. What a site shows repeats itself (engines, labels, reasons), so a row is a list of numbers of texts. */
+/* Texts kept once. What a site shows repeats itself (engines, labels, reasons), so a row is a list of numbers of
+ * texts. */
 #ifndef REPORT_TEXTS_H
 #define REPORT_TEXTS_H
 

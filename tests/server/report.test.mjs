@@ -31,7 +31,9 @@ test('says what was written and where to open it', () => {
   assert.ok(existsSync(fileURLToPath(url)));
   assert.deepEqual(readdirSync(dir), ['site']);
   for (const name of readdirSync(path.join(dir, 'site/records'))) {
-    assert.ok(readFileSync(path.join(dir, 'site/records', name)).equals(readFileSync(name === 'record.jsonl' ? valid : legacy)));
+    assert.ok(
+      readFileSync(path.join(dir, 'site/records', name)).equals(readFileSync(name === 'record.jsonl' ? valid : legacy)),
+    );
   }
 });
 
@@ -54,7 +56,10 @@ test('--plain writes no script and links to none', () => {
   assert.equal(r.status, 0, r.stderr);
   assert.equal(JSON.parse(r.stdout).interactive, false);
   const names = readdirSync(path.join(dir, 'site'), { recursive: true });
-  assert.deepEqual(names.filter((name) => name.endsWith('.js')), []);
+  assert.deepEqual(
+    names.filter((name) => name.endsWith('.js')),
+    [],
+  );
   for (const name of names.filter((name) => name.endsWith('.html'))) {
     assert.ok(!readFileSync(path.join(dir, 'site', name), 'utf8').includes('<script'), name);
   }
@@ -64,7 +69,10 @@ test('without records it takes those that come with sluice, from any folder', ()
   const r = report(['site', '--json']);
   assert.equal(r.status, 0, r.stderr);
   const said = JSON.parse(r.stdout);
-  assert.equal(said.records, readdirSync(path.join(root, 'bench/results')).filter((name) => name.endsWith('.jsonl')).length);
+  assert.equal(
+    said.records,
+    readdirSync(path.join(root, 'bench/results')).filter((name) => name.endsWith('.jsonl')).length,
+  );
   assert.ok(existsSync(path.join(dir, 'site/models/lfm2-8b-a1b-q4-k-m.html')));
 });
 
@@ -82,7 +90,10 @@ test('a folder gives its records by name, "-" is standard input', () => {
 
 test('a bad record is one sentence with file, line and field, and leaves nothing', () => {
   const lines = readFileSync(valid, 'utf8').split('\n');
-  writeFileSync(path.join(dir, 'bad.jsonl'), [lines[0].replace('"suite":"quick"', '"suite":5'), ...lines.slice(1)].join('\n'));
+  writeFileSync(
+    path.join(dir, 'bad.jsonl'),
+    [lines[0].replace('"suite":"quick"', '"suite":5'), ...lines.slice(1)].join('\n'),
+  );
   const r = report(['site', legacy, 'bad.jsonl']);
   assert.equal(r.status, 1);
   assert.equal(r.stdout, '');
@@ -96,7 +107,8 @@ test('usage: no folder, an unknown option, --help', () => {
   assert.equal(report(['site', '--no-such']).status, 2);
   const help = report(['--help']);
   assert.equal(help.status, 0);
-  for (const word of ['OUT_DIR', '--plain', '--json', '--quiet', 'bench/results']) assert.ok(help.stdout.includes(word), word);
+  for (const word of ['OUT_DIR', '--plain', '--json', '--quiet', 'bench/results'])
+    assert.ok(help.stdout.includes(word), word);
   assert.match(spawnSync(binary, ['--help'], { encoding: 'utf8' }).stdout, /^ {2}report /m);
 });
 
@@ -113,7 +125,9 @@ test('a folder of the user is not replaced', () => {
 
 test('interrupted, it leaves the folder as it was', async () => {
   const generator = path.join(root, 'tests/tools/synthetic-records.mjs');
-  const made = spawnSync(process.execPath, [generator, '--rows', '2000', '-o', path.join(dir, 'many.jsonl')], { encoding: 'utf8' });
+  const made = spawnSync(process.execPath, [generator, '--rows', '2000', '-o', path.join(dir, 'many.jsonl')], {
+    encoding: 'utf8',
+  });
   assert.equal(made.status, 0, made.stderr);
   const child = spawn(binary, ['report', 'site', 'many.jsonl'], { cwd: dir, stdio: ['ignore', 'pipe', 'pipe'] });
   let said = '';
