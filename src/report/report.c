@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { READING_PERMILLE = 850 }; /* of the work: reading records, and writing their runs */
+/* Of the work, for the progress bar: what happens record by record; of that, reading and parsing; of the rest, checking. */
+#define RECORDS_SHARE 0.85
+#define READ_SHARE    0.4
+#define CHECK_SHARE   0.25
 
 /* ---- What pages share -------------------------------------------------------------------------------------------- */
 
@@ -187,6 +190,8 @@ static sluice_status add_record(struct reading *x) {
     f->wrong = x->found.n_level[FINDING_WRONG];
     f->left_out = x->found.n_dropped;
     TRY(compare_add(&x->compared, x->record, r->err));
+    x->from += CHECK_SHARE * (x->to - x->from);
+    TRY(go_on(r, x->from));
     TRY(write_runs(x));
     export_csv_rows(x->record, &csv);
     sluice_status status = csv.failed
@@ -203,8 +208,12 @@ static sluice_status add_bytes(struct report *r, size_t file, const struct buf *
     f->bytes = bytes->len;
     TRY(record_read_memory(strcmp(f->path, "-") == 0 ? "standard input" : f->path, bytes->data ? bytes->data : "",
                            bytes->len, NULL, NULL, &record, r->err));
-    struct reading x = {.report = r, .file = file, .record = record, .lines = &lines, .from = from, .to = to};
-    sluice_status status = name_copy(r, f);
+    struct reading x = {.report = r, .file = file, .record = record, .lines = &lines, .to = to};
+    x.from = from + READ_SHARE * (to - from);
+    sluice_status status = go_on(r, x.from);
+    if (status == SLUICE_OK) {
+        status = name_copy(r, f);
+    }
     if (status == SLUICE_OK) {
         status = hash_file(f, bytes, r->err);
     }
@@ -232,7 +241,7 @@ static sluice_status add_files(struct report *r, const struct sources *s) {
     }
     for (size_t i = 0; i < s->n; i++) {
         struct buf bytes = {0};
-        double part = READING_PERMILLE / 1000.0 * (double)s->paths[i].bytes / all;
+        double part = RECORDS_SHARE * (double)s->paths[i].bytes / all;
         r->files[r->n_files++].path = s->paths[i].path;
         sluice_status status = record_read_bytes(s->paths[i].path, &bytes, r->err);
         if (status == SLUICE_OK) {
