@@ -99,10 +99,9 @@ static void put_sampling(struct buf *b, struct json_object *sampling) {
 
 static void put_other(struct buf *b, const struct compare_row *r, const char *name) {
     struct json_object *run = r->run->lines[0].tree, *environment = record_get(run, "environment");
-    struct json_object *gpus = record_get(environment, "gpus");
-    struct json_object *gpu = gpus && json_object_array_length(gpus) ? json_object_array_get_idx(gpus, 0) : NULL;
+    struct json_object *gpu = row_gpu(r->run, record_target(r->run, r->line->tree));
     if (strcmp(name, "device") == 0) {
-        buf_puts(b, row_hardware(r->run));
+        buf_puts(b, row_hardware(r->run, r->line->tree));
     } else if (strcmp(name, "power_cap") == 0) {
         double row = record_number(r->line->tree, "power_cap_w");
         put_number(b, isnan(row) ? record_number(gpu, "power_limit_w") : row);
@@ -113,8 +112,7 @@ static void put_other(struct buf *b, const struct compare_row *r, const char *na
 
 static void put_field(struct buf *b, const struct compare_row *r, size_t i) {
     struct json_object *run = r->run->lines[0].tree, *row = r->line->tree;
-    struct json_object *gpus = record_path(run, "environment.gpus");
-    struct json_object *gpu = gpus && json_object_array_length(gpus) ? json_object_array_get_idx(gpus, 0) : NULL;
+    struct json_object *gpu = row_gpu(r->run, record_target(r->run, row));
     switch (fields[i].from) {
     case FROM_ROW:
         put_member(b, row, fields[i].key);

@@ -57,8 +57,10 @@ extern const char *const row_metric_names[]; /* ends with NULL; in the order of 
 struct row_value row_value(struct json_object *row, const char *metric);
 /* What an imported row printed for a metric, times in ms; NAN where it printed nothing of the kind. */
 struct printed row_printed(struct json_object *row, const char *metric);
-/* The first GPU's name, else the processor's; "" where neither is known. */
-const char *row_hardware(const struct record_run *run);
+/* The GPU that a target ran on: the machine's first; NULL where its device API is the processor, or no GPU is known. */
+struct json_object *row_gpu(const struct record_run *run, struct json_object *target);
+/* That GPU's name, else the processor's; "" where neither is known. */
+const char *row_hardware(const struct record_run *run, struct json_object *row);
 
 struct compare_options {
     const char *metric; /* NULL: decode_tok_s, of raw rows tok_s */

@@ -86,7 +86,8 @@ static void put_name(struct buf *out, const struct compare_row *r) {
     const char *label = record_text(run, "label"), *engine = record_text(target, "engine"),
                *build = record_text(target, "build");
     double cap = record_number(r->line->tree, "power_cap_w");
-    buf_printf(out, "%s, %s", row_hardware(r->run)[0] ? row_hardware(r->run) : "hardware unknown",
+    buf_printf(out, "%s, %s",
+               row_hardware(r->run, r->line->tree)[0] ? row_hardware(r->run, r->line->tree) : "hardware unknown",
                engine ? engine : "engine unknown");
     if (build) {
         buf_printf(out, " %s", build);
@@ -145,7 +146,7 @@ static void put_json_row(struct buf *out, const struct compare_row *first, const
     buf_putc(out, ',');
     put_member(out, "row", record_text(r->line->tree, "row"));
     buf_putc(out, ',');
-    put_member(out, "hardware", row_hardware(r->run));
+    put_member(out, "hardware", row_hardware(r->run, r->line->tree));
     buf_puts(out, ",\"keys\":{");
     for (int c = 0; c < COMPARE_CLASSES; c++) {
         buf_printf(out, "%s\"%s\":\"%s\"", c ? "," : "", compare_class_names[c], r->key[c]);

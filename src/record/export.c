@@ -55,7 +55,7 @@ const struct export_column export_columns[EXPORT_COLUMNS] = {
 };
 
 static struct json_object *place(const struct record_run *run, struct json_object *row, char object) {
-    struct json_object *top = run->lines[0].tree, *gpus = record_path(top, "environment.gpus");
+    struct json_object *top = run->lines[0].tree;
     switch (object) {
     case 'r':
         return row;
@@ -68,7 +68,7 @@ static struct json_object *place(const struct record_run *run, struct json_objec
     case 'f':
         return record_get(top, "model_file");
     case 'g':
-        return gpus && json_object_array_length(gpus) ? json_object_array_get_idx(gpus, 0) : NULL;
+        return row_gpu(run, record_target(run, row));
     case 'l':
         return record_get(row, "limit");
     case 'e':
@@ -85,7 +85,8 @@ struct export_value export_value(const struct record *r, const struct record_run
     (void)r;
     struct export_value v = {NULL, NAN, -1};
     if (export_columns[column].object == 'h') {
-        v.text = row_hardware(run)[0] ? row_hardware(run) : NULL;
+        const char *name = row_hardware(run, row->tree);
+        v.text = name[0] ? name : NULL;
         return v;
     }
     struct json_object *o = place(run, row->tree, export_columns[column].object);
@@ -232,7 +233,7 @@ static void md_row(const struct record_run *run, const struct record_line *l, st
     struct json_object *row = l->tree, *target = record_target(run, row);
     const char *label = record_text(run->lines[0].tree, "label"), *engine = record_text(target, "engine");
     const char *build = record_text(target, "build"), *model = record_text(target, "model");
-    const char *cells[] = {label, model, row_hardware(run)};
+    const char *cells[] = {label, model, row_hardware(run, row)};
     const char *rate = record_is(row, "test", "raw") ? "tok_s" : "decode_tok_s";
     double cap = record_number(row, "power_cap_w"),
            joules = record_number(record_get(row, "energy"), "j_per_output_token");

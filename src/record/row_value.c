@@ -75,6 +75,15 @@ struct row_value row_value(struct json_object *row, const char *metric) {
     return v;
 }
 
-const char *row_hardware(const struct record_run *run) {
-    return printed_device(run);
+struct json_object *row_gpu(const struct record_run *run, struct json_object *target) {
+    struct json_object *gpus = record_path(run->lines[0].tree, "environment.gpus");
+    return gpus && json_object_array_length(gpus) && !record_is(target, "device_api", "cpu")
+               ? json_object_array_get_idx(gpus, 0)
+               : NULL;
+}
+
+const char *row_hardware(const struct record_run *run, struct json_object *row) {
+    const char *name = record_text(row_gpu(run, record_target(run, row)), "name");
+    name = name ? name : record_text(record_get(run->lines[0].tree, "environment"), "cpu");
+    return name ? name : "";
 }

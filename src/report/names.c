@@ -1,5 +1,6 @@
 #include "report/names.h"
 
+#include "record/compare.h"
 #include "report/columns.h"
 
 #include <json-c/json.h>
@@ -7,13 +8,6 @@
 #include <string.h>
 
 static const double gib = 1024.0 * 1024 * 1024;
-
-struct json_object *name_gpu(const struct record_run *run, struct json_object *target) {
-    struct json_object *gpus = record_path(run->lines[0].tree, "environment.gpus");
-    return gpus && json_object_array_length(gpus) && !record_is(target, "device_api", "cpu")
-               ? json_object_array_get_idx(gpus, 0)
-               : NULL;
-}
 
 static void put_memory(struct buf *out, const char *between, double bytes, const char *what) {
     if (bytes > 0) {
@@ -23,7 +17,7 @@ static void put_memory(struct buf *out, const char *between, double bytes, const
 
 void name_hardware(const struct record_run *run, struct json_object *target, const char *between, struct buf *out) {
     struct json_object *environment = record_get(run->lines[0].tree, "environment");
-    struct json_object *gpu = name_gpu(run, target), *gpus = record_get(environment, "gpus");
+    struct json_object *gpu = row_gpu(run, target), *gpus = record_get(environment, "gpus");
     const char *cpu = record_text(environment, "cpu");
     double cores = record_number(environment, "cores_allowed");
     if (gpu) {

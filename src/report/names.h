@@ -5,8 +5,6 @@
 #include "base/buf.h"
 #include "record/check.h"
 
-/* The GPU that a row ran on; NULL where it ran on the processor, or no GPU is known. */
-struct json_object *name_gpu(const struct record_run *run, struct json_object *target);
 /* "NVIDIA GeForce RTX 3090 · 24 GiB", "AMD EPYC · 2 cores · 24 GiB"; between: " · ". "unknown machine" where
  * nothing is known. */
 void name_hardware(const struct record_run *run, struct json_object *target, const char *between, struct buf *out);

@@ -134,7 +134,7 @@ static void add_other_cells(struct table *t, struct table_row *r, const struct r
                             const struct record_line *line, const struct check *found,
                             const struct compare_row *compared) {
     struct texts *p = &t->texts;
-    struct json_object *gpu = name_gpu(run, record_target(run, line->tree));
+    struct json_object *gpu = row_gpu(run, record_target(run, line->tree));
     const char *unfit = compare_unfit(compared);
     struct buf b = {0};
     char number[32];

@@ -72,10 +72,14 @@ static void test_keys(void **state) {
     expect("row", "metrics.prompt_tokens.median", "601", "prompt_tokens (600, 601)", "prompt_tokens", "prompt_tokens",
            "prompt_tokens");
     expect("run", "target.build", "\"0.2.0\"", "", "build (0.1.0, 0.2.0)", "build", NULL);
-    expect("run", "target.device_api", "\"cuda\"", "", "device_api (cpu, cuda)", "", NULL);
+    expect("run", "target.device_api", "\"cuda\"", "", "device_api (cpu, cuda)", "device (Test CPU, Test GPU)", NULL);
+    expect("run", "target.device_api", "null", "", "device_api (cpu, unknown)", "power_cap (unknown, 700)", NULL);
     expect("run", "target.command_line", "null", "", "command_line (sluice serve --slots 2, unknown)", "command_line",
            NULL);
-    expect("row", "power_cap_w", "350", "", "", "power_cap (700, 350)", NULL);
+    expect("row", "power_cap_w", "350", "", "", "power_cap (unknown, 350)",
+           NULL); /* a GPU's limit is not the processor's */
+    expect("run", "environment.cpu", "\"Other CPU\"", "", "", "device (Test CPU, Other CPU)", NULL);
+    expect("run", "environment.gpus", "[]", "", "", "", NULL); /* of a row on the processor */
     expect("run", "environment.memory_total", "17179869184", "", "", "memory (3.43597384e+10", NULL);
     expect("row", "verdict.state", "\"invalid\"", "", "", "", "this row is invalid");
     expect("row", "cache_state", "\"unverified\"", "", "", "", "cache state that nobody verified");
@@ -210,7 +214,7 @@ static void test_forms(void **state) {
     buf_reset(&b);
     export_records(all, 2, EXPORT_MD, &b);
     assert_non_null(
-        strstr(b.data, "| a \"label\", with commas | LFM2-mini | Test GPU | sluice 0.1.0 | agent/c1/cold | "));
+        strstr(b.data, "| a \"label\", with commas | LFM2-mini | Test CPU | sluice 0.1.0 | agent/c1/cold | "));
     buf_reset(&b);
     export_records(all, 2, EXPORT_JSON, &b);
     struct json_object *o = json_tokener_parse(b.data), *records = NULL;
