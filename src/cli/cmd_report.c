@@ -66,7 +66,7 @@ static int run(const struct cli_args *args, bool plain, bool json, bool quiet) {
     struct cli_progress progress;
     struct report_summary summary;
     sluice_error err;
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESETHAND}; /* the second one ends at once */
     const struct report_options o = {.folder = args->positional[0],
                                      .records = args->positional + 1,
                                      .n_records = (size_t)args->n_positional - 1,
@@ -108,16 +108,13 @@ int cmd_report(int argc, char **argv) {
         .usage = "sluice report OUT_DIR [RECORD...] [--plain] [--json] [-q]",
         .about =
             "Makes a site of records: an index of all rows, a page for every run, model and machine, and one that "
-            "puts rows\n"
-            "side by side as far as they may be compared. It opens from the folder and from any web server, and asks "
-            "no "
-            "other host.\n"
-            "RECORD is a file or a folder of *.jsonl; without one, the records that come with sluice. What `sluice "
-            "check` finds is\n"
-            "shown where it belongs; every figure leads to the line of the record that it stands in.\n"
-            "OUT_DIR is new, empty, or an earlier report, which is replaced as a whole once all is written. Files "
-            "of your own in\n"
-            "its top level stay.",
+            "puts\n"
+            "rows side by side as far as they may be compared. It opens from the folder and from any web server, and\n"
+            "asks no other host. RECORD is a file or a folder of *.jsonl; without one, the records that come with\n"
+            "sluice. What `sluice check` finds is shown where it belongs; every row leads to the line of the record\n"
+            "that it stands in.\n"
+            "OUT_DIR is new, empty, or an earlier report, which is replaced as a whole once all is written. Files of\n"
+            "your own in its top level stay.",
         .example = "sluice report site\nsluice report site demo.jsonl bench/results\n"
                    "sluice bench --json - | sluice report site -",
         .options = options,
