@@ -68,6 +68,7 @@ const struct web_file web_files[] = {{0}};\nconst size_t web_files_n = 0;\n")
     file(WRITE ${WEB_DIR}/built.txt "web pages: not built (${web_missing})${advice}\n")
 else()
     web_page(chat index.html chat.js chat.css chat.svg)
+    web_page(report report.js report.css)
     set(WEB_TABLE ${WEB_DIR}/files.c)
     add_custom_command(OUTPUT ${WEB_TABLE}
         COMMAND ${WEB_NODE} ${CMAKE_SOURCE_DIR}/web/embed.mjs ${WEB_TABLE} ${WEB_DIR}/built.txt ${web_files}
