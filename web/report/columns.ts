@@ -41,6 +41,14 @@ export function chip(kind: string, text = kind): HTMLElement {
   return h('span', { class: `chip chip-${kind.replace(/[^a-z]/g, '')}` }, text);
 }
 
+/** An engine with its build; a build that names its engine says it alone. */
+export function stackName(engine: string | null, build: string | null): string {
+  if (engine !== null && build !== null) {
+    return build.toLowerCase().startsWith(engine.toLowerCase()) ? build : `${engine} ${build}`;
+  }
+  return engine ?? build ?? 'engine not known';
+}
+
 /** A number as a way to its record line. One link of a row is reached by Tab, the others lead to the same line. */
 function linked(rows: Rows, i: number, root: string, text: string, first = false): HTMLElement {
   return h('a', { href: root + rows.href(i), class: 'value', tabindex: first ? null : -1 }, text);
@@ -60,6 +68,13 @@ function figureTitle(f: Figure, unit: string): string {
   }
   const level = f.size.level === null ? '' : `, ${format.level(f.size.level)} interval`;
   return `${f.digits} ${unit} [${f.lo}, ${f.hi}]: ${n}${level}`;
+}
+
+/** A figure as its source wrote it, e.g. "2.05s"; null where it was measured. */
+export function printedText(rows: Rows, i: number, id: IntervalMetric): string | null {
+  const printed = rows.json('printed', i);
+  const value = printed?.[id] ?? printed?.[id.replace(/_ms$/, '')];
+  return value === undefined || value === null ? null : String(value);
 }
 
 interface MetricOptions {
@@ -94,11 +109,12 @@ function metric(o: MetricOptions): Column {
       if (!f) {
         return { main: [dash(whyMissing(rows, i, o.id))] };
       }
-      const printed = f.size === null;
-      const text = printed && !o.show ? f.digits : show(f.median, 4);
+      if (f.size === null) {
+        return { main: [linked(rows, i, root, printedText(rows, i, o.id) ?? f.digits, o.first)], title: figureTitle(f, o.unit) };
+      }
       return {
-        main: [linked(rows, i, root, text, o.first)],
-        sub: o.sub?.(rows, i) ?? [printed ? 'printed' : intervalText(f, show) || `n = ${f.size?.n ?? 0}`],
+        main: [linked(rows, i, root, show(f.median, 4), o.first)],
+        sub: o.sub?.(rows, i) ?? [intervalText(f, show) || `n = ${f.size.n}`],
         title: figureTitle(f, o.unit),
       };
     },
@@ -122,9 +138,6 @@ export const milliseconds: Show = (v) => format.duration(v, 3);
 function percentiles(id: 'ttft_ms' | 'latency_ms' | 'itl_ms'): (rows: Rows, i: number) => Child[] {
   return (rows, i) => {
     const f = rows.figure(id, i);
-    if (f?.size === null) {
-      return ['printed'];
-    }
     const iv = f ? intervalText(f, milliseconds) : '';
     const p95 = rows.number(`${id}.p95`, i);
     const p99 = rows.number(`${id}.p99`, i);
@@ -208,6 +221,11 @@ export function comparableAbout(value: string, unfit: string | null): string {
   return value === 'unfit' ? `May not be ranked: ${unfit ?? 'the reason is not known'}` : (COMPARABLE[value] ?? value);
 }
 
+/** A reason in the few words that a cell has room for. */
+function shortly(reason: string): string {
+  return /cache/.test(reason) ? 'cache unverified' : /model/.test(reason) ? 'model unknown' : /invalid/.test(reason) ? 'invalid' : reason;
+}
+
 function powerText(rows: Rows, i: number): string {
   const cap = rows.number('power_cap_w', i);
   const max = rows.number('power_max_w', i);
@@ -231,7 +249,7 @@ const COLUMNS: readonly Column[] = [
     id: 'kind',
     title: 'Kind',
     about: 'legacy and imported: figures of another source; api: through a server; raw: the engine alone; probe: the machine',
-    width: 80,
+    width: 92,
     text: (rows, i) => rows.text('kind', i) ?? '',
     fields: ['kind', 'source', 'test'],
     cell: (rows, i) => ({ main: [chip(rows.text('kind', i) ?? 'unknown')], sub: [rows.text('date', i)?.slice(0, 10) ?? 'undated'] }),
@@ -246,7 +264,7 @@ const COLUMNS: readonly Column[] = [
     cell: (rows, i) => {
       const value = rows.text('comparable', i) ?? '';
       const about = comparableAbout(value, rows.text('unfit', i));
-      return { main: [value === 'unfit' ? 'not ranked' : value || dash('not known')], sub: [value === 'unfit' ? (rows.text('unfit', i) ?? '') : ''], title: about };
+      return { main: [value === 'unfit' ? 'not ranked' : value || dash('not known')], sub: [value === 'unfit' ? shortly(rows.text('unfit', i) ?? '') : ''], title: about };
     },
   }),
   text({
@@ -271,7 +289,7 @@ const COLUMNS: readonly Column[] = [
     id: 'hardware',
     title: 'Hardware',
     about: 'The first GPU, else the processor, with its memory; below, power cap and driver',
-    width: 218,
+    width: 246,
     pinned: true,
     fields: ['hardware', 'driver'],
     text: (rows, i) => rows.text('hardware', i) ?? '',
@@ -308,7 +326,7 @@ const COLUMNS: readonly Column[] = [
     text: (rows, i) => rows.text('workload', i) ?? rows.text('row', i) ?? '',
     cell: (rows, i, root) => ({
       main: [h('a', { href: root + rows.href(i) }, rows.text('workload', i) ?? rows.text('row', i) ?? 'row')],
-      sub: [cacheText(rows, i) === 'none' ? '' : cacheText(rows, i)],
+      sub: [{ none: '', unknown: 'cache unknown' }[cacheText(rows, i)] ?? cacheText(rows, i)],
       title: `row ${rows.text('row', i) ?? ''}; cache ${cacheText(rows, i) || 'not known'}`,
     }),
   }),
@@ -329,7 +347,7 @@ const COLUMNS: readonly Column[] = [
   metric({ id: 'client_tok_s', title: 'End to end', unit: 'tok/s', about: 'Output tokens over the whole time of a request', bigger: true, width: 90 }),
   metric({ id: 'prefill_tok_s', title: 'Prefill', unit: 'tok/s', about: 'Prompt tokens that were not cached over the time to the first token: a client’s view, queueing counts', bigger: true, width: 98 }),
   metric({ id: 'ttft_ms', title: 'TTFT', unit: 'ms', about: 'Time to the first token', show: milliseconds, sub: percentiles('ttft_ms'), width: 88 }),
-  metric({ id: 'tpot_ms', title: 'TPOT', unit: 'ms', about: 'Time per output token after the first', width: 78 }),
+  metric({ id: 'tpot_ms', title: 'TPOT', unit: 'ms', about: 'Time per output token after the first', width: 98 }),
   metric({ id: 'itl_ms', title: 'ITL', unit: 'ms', about: 'Gap between neighbouring tokens, all gaps pooled', show: milliseconds, sub: percentiles('itl_ms'), optional: true, width: 90 }),
   metric({ id: 'queue_ms', title: 'Queue', unit: 'ms', about: 'How much later than intended a request was sent', show: milliseconds, optional: true, width: 88 }),
   number({ id: 'prompt_tokens', title: 'Prompt', unit: 'tokens', about: 'Prompt tokens of a request', width: 72 }),

@@ -1,7 +1,7 @@
 /* Facts as lists and small tables: environments, probes, model files. */
 import { type Child, h } from './dom';
 import type { Block, Environment, Gpu, ModelFile, Origin, ProbeItem, ProbeLine, Sampling, Target } from './data';
-import { chip, dash } from './columns';
+import { chip, dash, stackName } from './columns';
 import * as format from './format';
 import { findingList } from './findings';
 import { lineHref } from './rows';
@@ -46,7 +46,7 @@ export function environmentFacts(e: Omit<Environment, 'load1' | 'memory_availabl
 
 export function targetFacts(t: Target): Fact[] {
   return [
-    ['Engine', join(t.engine, t.build, t.device_api)],
+    ['Engine', join(t.engine === null && t.build === null ? null : stackName(t.engine, t.build), t.device_api)],
     ['Model', t.model],
     ['Context', t.context === null ? null : join(`${format.plain(t.context)} tokens`, t.slots !== null && format.plural(t.slots, 'slot'))],
     ['Endpoint', join(t.endpoint, t.streaming === true && 'streaming', t.reports_cached_tokens === true && 'reports cached tokens', t.own_server === true && 'started for the run')],
@@ -164,7 +164,7 @@ export function blockCard(block: Block, root: string, withHardware: boolean): HT
     h(
       'h3',
       {},
-      withHardware ? h('a', { href: `${root}hardware/${encodeURIComponent(block.hardware_slug)}.html` }, block.hardware) : join(...new Set(block.targets.map((t) => join(t.engine, t.build)))) || block.hardware,
+      withHardware ? h('a', { href: `${root}hardware/${encodeURIComponent(block.hardware_slug)}.html` }, block.hardware) : join(...new Set(block.targets.map((t) => stackName(t.engine, t.build)))) || block.hardware,
       ' ',
       block.origin.source === 'measured' ? null : chip(block.origin.source),
     ),

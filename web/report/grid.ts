@@ -14,6 +14,8 @@ const AROUND = 12;
 const PRINTED_MAX = 3000;
 /** Fewer rows than this are all kept in the document: nothing is gained by leaving some out. */
 const WHOLE_MAX = 120;
+/** As many rows as a page shows without a scroll of their own. */
+const SHORT_MAX = 30;
 
 export interface GridOptions {
   rows: Rows;
@@ -60,8 +62,18 @@ export class Grid {
     append(this.body, this.above, this.below);
     append(this.table, h('caption', { class: 'visually-hidden' }, options.label), this.columnGroup, this.head, this.body);
     this.box = h('div', { class: 'grid-box', tabindex: 0, role: 'region', 'aria-label': options.label }, this.table);
-    this.element = h('div', { class: 'grid-frame' }, this.box, this.nothing);
-    on(this.box, 'scroll', () => this.later());
+    const marked = Array.from(options.rows.codes('findings')).some((code) => code >= 0);
+    this.element = h(
+      'div',
+      { class: 'grid-frame' },
+      this.box,
+      this.nothing,
+      marked ? h('p', { class: 'key' }, h('span', { class: 'flag marked-wrong', 'aria-hidden': 'true' }), 'a figure that the checker found wrong ', h('span', { class: 'flag', 'aria-hidden': 'true' }), 'one that it doubts: a click on it, or on the findings below the verdict, says why') : null,
+    );
+    on(this.box, 'scroll', () => {
+      this.box.classList.toggle('scrolled', this.box.scrollLeft > 0);
+      this.later();
+    });
     addEventListener('resize', () => this.later());
     addEventListener('beforeprint', () => this.print(true));
     addEventListener('afterprint', () => this.print(false));
@@ -85,6 +97,7 @@ export class Grid {
     }
     this.table.setAttribute('aria-rowcount', String(content.order.length + 1));
     this.table.setAttribute('aria-colcount', String(content.columns.length + (this.options.choose ? 1 : 0)));
+    this.box.classList.toggle('short', content.order.length <= SHORT_MAX);
     this.nothing.hidden = content.order.length > 0;
     this.nothing.replaceChildren();
     append(this.nothing, ...content.empty);
@@ -185,8 +198,7 @@ export class Grid {
             'div',
             { class: 'main' },
             ...cell.main,
-            mark ? h('span', { class: 'flag', 'aria-hidden': 'true' }, '!') : null,
-            mark ? h('span', { class: 'visually-hidden' }, ` (${mark.level}: see the findings)`) : null,
+            mark ? h('span', { class: 'flag' }, h('span', { class: 'visually-hidden' }, ` (${mark.level}: see the findings)`)) : null,
           ),
           h('div', { class: 'sub' }, ...(cell.sub ?? [])),
         ),

@@ -33,7 +33,7 @@ export interface DotsOptions {
   empty?: string | null;
 }
 
-const LINE = 34;
+const LINE = 38;
 
 function line(d: Dot, x: Scale, top: number, left: number, right: number, narrow: boolean): { nodes: SVGElement[]; mark: Mark } {
   const y = top + (narrow ? 34 : 17);
@@ -60,17 +60,22 @@ function line(d: Dot, x: Scale, top: number, left: number, right: number, narrow
 function scaleOf(options: DotsOptions, from: number, to: number): Scale {
   const values = options.dots.flatMap((d) => [d.value, d.lo, d.hi, d.roof].filter((v): v is number => typeof v === 'number'));
   if (options.reference !== undefined) {
-    const reach = Math.max(0.02, ...values.map((v) => Math.abs(Math.log(v / (options.reference ?? 1)))));
-    const span = Math.exp(reach * 1.08);
-    const low = 1 / span;
-    if (span > 4) {
-      return logarithmic(low, span, from, to, 7);
+    const reference = options.reference;
+    const pad = 1.06;
+    const low = Math.min(reference, ...values) / pad;
+    const high = Math.max(reference, ...values) * pad;
+    if (high / low > 6) {
+      return logarithmic(low, high, from, to, 7);
     }
-    const scale = linear(low, span, from, to, 6, false);
-    const first = scale.ticks[0] ?? low;
-    const last = scale.ticks[scale.ticks.length - 1] ?? span;
-    const a = Math.log(Math.max(first, 1e-3));
-    return { ...scale, log: true, at: (v) => from + ((Math.log(v) - a) * (to - from)) / (Math.log(last) - a) };
+    // Equal factors are equal distances: twice as fast lies as far from 1 as half as fast. The ticks stay round numbers.
+    const { ticks, decimals } = linear(low, high, from, to, 6, false);
+    const a = Math.log(low);
+    return {
+      ticks: ticks.filter((t) => t >= low && t <= high),
+      decimals,
+      log: true,
+      at: (v) => from + ((Math.log(v) - a) * (to - from)) / (Math.log(high) - a),
+    };
   }
   return linear(0, Math.max(...values), from, to, Math.max(3, Math.floor((to - from) / 90)), true);
 }

@@ -10,6 +10,7 @@ import { SERIES_MAX } from './frame';
 import { type Point, type Series, plot } from './plot';
 
 const ROOF_MAX = 24;
+const BARE_MAX = 12;
 const POINTS_MAX = 600;
 
 type Order = readonly number[];
@@ -55,7 +56,7 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
   });
   const limited = rated.filter((r) => r.share !== null);
   const pool = limited.length ? limited : rated;
-  const shown = [...pool].sort((a, b) => b.rate.median - a.rate.median).slice(0, ROOF_MAX);
+  const shown = [...pool].sort((a, b) => b.rate.median - a.rate.median).slice(0, limited.length ? ROOF_MAX : BARE_MAX);
   const entries = shown.map(({ i, rate, share }): Dot => {
     const roof = share === null || share <= 0 ? null : rate.median / share;
     const note = share === null ? 'no limit' : format.percent(share);
@@ -100,8 +101,8 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
   });
 }
 
-/** Rows in groups of one name each, the biggest first and no more than can be told apart. */
-function grouped(order: Order, name: (i: number) => string): { groups: [string, number[]][]; left: number } {
+/** Rows in groups of one name each, those worth most first and no more than can be told apart. */
+function grouped(order: Order, name: (i: number) => string, worth = (list: Order): number => list.length): [string, number[]][] {
   const groups = new Map<string, number[]>();
   for (const i of order) {
     const key = name(i);
@@ -112,9 +113,8 @@ function grouped(order: Order, name: (i: number) => string): { groups: [string, 
       groups.set(key, [i]);
     }
   }
-  const sorted = [...groups].sort((a, b) => b[1].length - a[1].length);
-  const kept = sorted.slice(0, SERIES_MAX);
-  return { groups: kept, left: sorted.slice(SERIES_MAX).reduce((sum, [, list]) => sum + list.length, 0) };
+  const sorted = [...groups].sort((a, b) => worth(b[1]) - worth(a[1]));
+  return sorted.slice(0, SERIES_MAX);
 }
 
 function leftNote(shown: number, all: number): string {
@@ -146,7 +146,7 @@ function points(o: PointOptions, list: Order): Point[] {
 /** Time to the first token over the prompt's length. */
 export function ttftChart(rows: Rows, order: Order, root: string): HTMLElement {
   const usable = order.filter((i) => (rows.number('prompt_tokens', i) ?? 0) > 0 && (rows.number('ttft_ms', i) ?? 0) > 0);
-  const { groups } = grouped(usable.slice(0, POINTS_MAX), (i) => machine(rows, i));
+  const groups = grouped(usable.slice(0, POINTS_MAX), (i) => machine(rows, i));
   const cold = (i: number): boolean => rows.is('cache', i, 'cold') && rows.is('cache_state', i, 'verified');
   const text = (i: number): string =>
     `${machine(rows, i)}, ${shape(rows, i)}: first token of ${format.plain(rows.number('prompt_tokens', i) ?? 0)} prompt tokens after ${milliseconds(rows.number('ttft_ms', i) ?? 0, 3)}, cache ${cacheText(rows, i) || 'not known'}`;
@@ -177,7 +177,7 @@ export function ttftChart(rows: Rows, order: Order, root: string): HTMLElement {
 export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
   const usable = order.filter((i) => rows.number('aggregate_tok_s', i) !== null && rows.number('latency_ms', i) !== null && !rows.is('test', i, 'raw'));
   const name = (i: number): string => [machine(rows, i), rows.text('build', i), workloadOf(rows, i), rows.text('cache', i), capText(rows, i)].filter(Boolean).join(' · ');
-  const { groups } = grouped(usable.slice(0, POINTS_MAX), name);
+  const groups = grouped(usable.slice(0, POINTS_MAX), name);
   const at = (i: number): string => {
     const offered = rows.number('rate_rps', i);
     return offered !== null ? `${format.figure(offered, 3)}/s` : `c=${rows.number('concurrency', i) ?? '?'}`;
@@ -218,10 +218,8 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
   };
   const chart = (title: string, about: string, label: string, value: (i: number) => Point | null, empty: string): HTMLElement => {
     const usable = order.filter((i) => rows.number('power_cap_w', i) !== null && value(i) !== null);
-    const { groups: all } = grouped(usable, name);
     const caps = (list: Order): number => new Set(list.map((i) => rows.number('power_cap_w', i))).size;
-    const joined = all.filter(([, list]) => caps(list) > 1);
-    const groups = joined.length ? joined : all;
+    const groups = grouped(usable, name, (list) => caps(list) * 1000 + list.length);
     const series = groups.map(([title_, list]): Series => ({ name: title_, line: caps(list) === list.length, points: [...list].sort((a, b) => (rows.number('power_cap_w', a) ?? 0) - (rows.number('power_cap_w', b) ?? 0)).flatMap((i) => value(i) ?? []) }));
     const drawn = groups.flatMap(([, list]) => list);
     const ticks = [...new Set(drawn.map((i) => rows.number('power_cap_w', i) ?? 0))].sort((a, b) => a - b);

@@ -36,7 +36,7 @@ export function timeline(options: TimelineOptions): HTMLElement {
     legend: options.legend,
     empty: options.bars.length ? null : 'No sample of this row has times.',
     draw: (width) => {
-      const step = options.bars.length > 60 ? 7 : options.bars.length > 24 ? 12 : 18;
+      const step = options.bars.length > 60 ? 7 : options.bars.length > 24 ? 14 : 18;
       const left = step >= 12 ? 74 : 14;
       const right = width - 12;
       const bottom = options.bars.length * step + 6;

@@ -1,7 +1,7 @@
 /* Two or more rows side by side: the figures, what the rows differ in, and whether their ratio means anything. */
 import { type Child, h } from '../dom';
 import type { CompareData, IndexData } from '../data';
-import { cacheText, chip, dash, intervalText, milliseconds } from '../columns';
+import { cacheText, chip, dash, intervalText, milliseconds, stackName } from '../columns';
 import { addressOf, CLASSES, COMPARED, differing, differenceText, type Field, fieldsOf, idsOf, type Paired, pairedOf, ratioVerdict, relation, type Relation, unpairedRatio } from '../compare';
 import { dots, type Dot } from '../charts/dots';
 import { whyMissing, whyNoInterval } from '../missing';
@@ -25,7 +25,7 @@ interface Context {
 }
 
 function name(rows: Rows, i: number): string {
-  return [rows.text('engine', i) ?? 'engine not known', rows.text('build', i)].filter(Boolean).join(' ');
+  return stackName(rows.text('engine', i), rows.text('build', i));
 }
 
 function head(c: Context, t: Target): HTMLElement {
@@ -61,9 +61,16 @@ function relationCard(c: Context, t: Target, r: Relation, paired: readonly Paire
     : [h('b', {}, `${t.letter} is not ranked against ${first.letter}`), `: ${r.why ?? ''}.`];
   return h(
     'li',
-    { class: `relation ${r.ranked ? 'may' : 'refused'}` },
-    h('p', {}, h('span', { class: 'mark', 'aria-hidden': 'true' }, r.ranked ? '✓' : '✕'), ' ', ...words),
-    paired.length ? h('p', { class: 'sub' }, `Measured in turns within one run (${format.plural(paired[0]?.blocks ?? 0, 'block')}): the paired ratios below stand whatever the machine did meanwhile.`) : null,
+    { class: `relation ${r.ranked ? 'may' : paired.length ? 'paired' : 'refused'}` },
+    h('p', {}, h('span', { class: 'mark', 'aria-hidden': 'true' }, r.ranked ? '✓' : paired.length ? '!' : '✕'), ' ', ...words),
+    paired.length
+      ? h(
+          'p',
+          { class: 'sub' },
+          `The two were measured in turns within one run (${format.plural(paired[0]?.blocks ?? 0, 'block')}): the ratios below are those of the record, `,
+          r.ranked ? 'and no drift of the machine is in them.' : 'of these two as they ran; they are no ranking, for the reason above.',
+        )
+      : null,
   );
 }
 

@@ -6,52 +6,71 @@ import { explorer } from '../explorer';
 import { blockCard, factList, modelFacts, probeTable } from '../facts';
 import { FACETS } from '../filters';
 import { fieldName } from '../findings';
-import { plural } from '../format';
+import { plain, plural } from '../format';
 import { rowCharts } from '../charts/rows';
-import { lineHref, Rows } from '../rows';
+import { Rows } from '../rows';
 import { PAGE_COLUMNS, type View } from '../views';
 
-const LISTED_MAX = 60;
+const LISTED_MAX = 40;
 
-/** What the checker says of the rows, each thing once, with the rows that it is about. */
-export function findingSection(rows: Rows, root: string): HTMLElement | null {
-  const groups = new Map<string, { finding: Finding; rows: number[] }>();
+interface Told {
+  finding: Finding;
+  rows: number[];
+}
+
+/** Findings of one sort, that is of one wording with other numbers: sorts and, within them, texts each once. */
+export function sortsOfFindings(rows: Rows): Told[][] {
+  const sorts = new Map<string, Map<string, Told>>();
   for (let i = 0; i < rows.n; i += 1) {
     for (const finding of rows.findings(i)) {
-      const key = `${finding.level}\n${finding.text}`;
-      const group = groups.get(key);
-      if (group) {
-        group.rows.push(i);
+      const sort = `${finding.level} ${finding.field ?? ''} ${finding.text.replace(/[0-9][0-9.,]*(ms|s)?\b|"[^"]*"/g, '#').slice(0, 60)}`;
+      const texts = sorts.get(sort) ?? new Map<string, Told>();
+      sorts.set(sort, texts);
+      const told = texts.get(finding.text);
+      if (told) {
+        told.rows.push(i);
       } else {
-        groups.set(key, { finding, rows: [i] });
+        texts.set(finding.text, { finding, rows: [i] });
       }
     }
   }
-  if (!groups.size) {
+  const size = (told: readonly Told[]): number => told.reduce((sum, { rows: list }) => sum + list.length, 0);
+  return [...sorts.values()]
+    .map((texts) => [...texts.values()])
+    .sort((a, b) => Number(b[0]?.finding.level === 'wrong') - Number(a[0]?.finding.level === 'wrong') || size(b) - size(a));
+}
+
+/** What the checker says of the rows, each thing once, with the rows that it is about. */
+export function findingSection(rows: Rows, root: string): HTMLElement | null {
+  const sorts = sortsOfFindings(rows);
+  if (!sorts.length) {
     return null;
   }
-  const entries = [...groups.values()].sort((a, b) => Number(b.finding.level === 'wrong') - Number(a.finding.level === 'wrong') || b.rows.length - a.rows.length);
-  const link = (i: number): Child => h('a', { href: root + lineHref(rows.text('run', i) ?? '', Number(rows.tokens('line')[i])) }, rows.text('row', i) ?? 'row');
+  const link = (i: number): Child => h('a', { href: root + rows.href(i) }, `${rows.text('row', i) ?? 'row'}, ${rows.text('hardware', i) ?? ''}`);
+  const text = ({ finding, rows: list }: Told): Child[] => [
+    finding.text,
+    h('span', { class: 'soft' }, ' (', ...list.slice(0, 3).flatMap((i, k) => [k ? '; ' : '', link(i)]), list.length > 3 ? `; ${plural(list.length - 3, 'more row')}` : '', ')'),
+  ];
+  const item = (told: readonly Told[]): HTMLElement => {
+    const [first, ...others] = told;
+    const finding = first?.finding;
+    return h(
+      'li',
+      {},
+      chip(finding?.level ?? 'wrong'),
+      finding?.field == null ? null : h('b', {}, `${fieldName(finding.field)}: `),
+      ...(first ? text(first) : []),
+      others.length
+        ? h('details', { class: 'chart-data' }, h('summary', {}, `${plain(others.length)} more of this sort`), h('ul', {}, ...others.slice(0, LISTED_MAX).map((o) => h('li', {}, ...text(o))), others.length > LISTED_MAX ? h('li', {}, 'Further ones are behind the verdict of each row.') : null))
+        : null,
+    );
+  };
   return h(
     'section',
     { class: 'section', id: 'findings' },
     h('h2', {}, 'What is marked, and why'),
     h('p', { class: 'soft' }, 'The checker recomputes every figure. A row stays as it was measured or printed; what does not hold is said beside it.'),
-    h(
-      'ul',
-      { class: 'findings wide' },
-      ...entries.slice(0, LISTED_MAX).map(({ finding, rows: list }) =>
-        h(
-          'li',
-          {},
-          chip(finding.level),
-          finding.field === null ? null : h('b', {}, `${fieldName(finding.field)}: `),
-          finding.text,
-          h('span', { class: 'soft' }, ` — ${plural(list.length, 'row')}: `, ...list.slice(0, 4).flatMap((i, k) => [k ? ', ' : '', link(i)]), list.length > 4 ? ' …' : ''),
-        ),
-      ),
-    ),
-    entries.length > LISTED_MAX ? h('p', { class: 'soft' }, `${entries.length - LISTED_MAX} more; each row’s own are behind its verdict.`) : null,
+    h('ul', { class: 'findings' }, ...sorts.slice(0, LISTED_MAX).map(item)),
   );
 }
 
