@@ -8,7 +8,7 @@ import { save, toCsv, toJson } from './download';
 import { Finder, type State, fromFragment, toFragment } from './filters';
 import { showFindings } from './findings';
 import { plural } from './format';
-import { Grid } from './grid';
+import { Grid, NARROW } from './grid';
 import type { Rows } from './rows';
 import { sorted } from './sort';
 import { type View, shownColumns } from './views';
@@ -32,7 +32,21 @@ const CHOSEN_MAX = 12;
 export function explorer(options: ExplorerOptions): HTMLElement {
   const { rows, root, views } = options;
   const ids = views.map((view) => view.id);
-  const columns = new Map<string, Column[]>(views.map((view) => [view.id, shownColumns(rows, view.columns)]));
+  const columns = new Map<string, Column[]>();
+  const narrow = matchMedia(NARROW);
+  /** On a narrow screen the column that says what a row is comes first. */
+  function layColumns(): void {
+    for (const view of views) {
+      const list = shownColumns(rows, view.columns);
+      const pinned = list.find((c) => c.pinned);
+      columns.set(view.id, narrow.matches && pinned ? [pinned, ...list.filter((c) => c !== pinned)] : list);
+    }
+  }
+  layColumns();
+  narrow.addEventListener('change', () => {
+    layColumns();
+    draw();
+  });
   const idsOf = (view: string): string[] => (columns.get(view) ?? []).map((c) => c.id);
   const finder = new Finder(rows);
   const orders = new Map<string, Uint32Array>();

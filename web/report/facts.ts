@@ -8,9 +8,17 @@ import { lineHref } from './rows';
 
 export type Fact = [name: string, value: Child | null];
 
+/** Characters from which a value takes the room of two. */
+const LONG = 60;
+
 /** A list of names and values; those without a value are left out, or shown as a dash with the reason where one is given. */
 export function factList(facts: readonly Fact[]): HTMLElement {
-  return h('dl', { class: 'facts' }, ...facts.filter(([, value]) => value !== null && value !== '').map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+  const long = (value: Child | null): boolean => (value instanceof Node ? (value.textContent ?? '') : String(value)).length > LONG;
+  return h(
+    'dl',
+    { class: 'facts' },
+    ...facts.filter(([, value]) => value !== null && value !== '').map(([name, value]) => h('div', { class: long(value) ? 'wide' : null }, h('dt', {}, name), h('dd', {}, value))),
+  );
 }
 
 function join(...parts: (string | null | undefined | false)[]): string {

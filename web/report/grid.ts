@@ -9,6 +9,8 @@ import type { Finding } from './data';
 import type { Rows } from './rows';
 
 export const ROW_HEIGHT = 46;
+export const NARROW = '(max-width: 759px)';
+const PINNED_NARROW = 148;
 const AROUND = 12;
 /** More than this would take a printer, and the browser's layout, longer than anybody waits. */
 const PRINTED_MAX = 3000;
@@ -54,6 +56,8 @@ export class Grid {
   private readonly below = h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td'));
   private readonly nothing = h('p', { class: 'empty', hidden: true });
   private content: GridContent = { columns: [], order: [], sort: null, chosen: new Set(), empty: [] };
+  /** Where two columns would fill a screen, the one that stays in sight is kept slim. */
+  private readonly narrow = matchMedia(NARROW);
   private readonly drawn = new Map<number, HTMLTableRowElement>();
   private frame = 0;
   private printing = false;
@@ -62,7 +66,7 @@ export class Grid {
     append(this.body, this.above, this.below);
     append(this.table, h('caption', { class: 'visually-hidden' }, options.label), this.columnGroup, this.head, this.body);
     this.box = h('div', { class: 'grid-box', tabindex: 0, role: 'region', 'aria-label': options.label }, this.table);
-    const marked = Array.from(options.rows.codes('findings')).some((code) => code >= 0);
+    const marked = Array.from({ length: options.rows.n }, (_, i) => i).some((i) => options.rows.findings(i).some((f) => f.field !== null && f.level !== 'legacy'));
     this.element = h(
       'div',
       { class: 'grid-frame' },
@@ -145,7 +149,7 @@ export class Grid {
     const pinned = columns.find((c) => c.pinned);
     if (columnsChanged) {
       this.columnGroup.replaceChildren();
-      const widths = [...(this.options.choose ? [34] : []), ...columns.map((c) => c.width)];
+      const widths = [...(this.options.choose ? [34] : []), ...columns.map((c) => (c === pinned && this.narrow.matches ? Math.min(c.width, PINNED_NARROW) : c.width))];
       append(this.columnGroup, ...widths.map((width) => h('col', { width })));
       this.table.style.minWidth = `${widths.reduce((a, b) => a + b, 0)}px`;
     }

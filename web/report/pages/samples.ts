@@ -18,14 +18,14 @@ function title(s: Sample): string {
   return `${s.data.warmup ? 'warm-up ' : ''}round ${s.data.run}${s.data.stream ? `, stream ${s.data.stream}` : ''}${s.data.target ? ', B' : ''}`;
 }
 
-export function barOf(s: Sample, href: string): Bar | null {
+export function barOf(s: Sample, href: string, two: boolean): Bar | null {
   const d = s.data;
   if (d.send_ms === null || d.end_ms === null) {
     return null;
   }
   const at = (ms: number): number => ((d.send_ms ?? 0) + ms) / 1000;
   const bar = {
-    label: `${d.target ? 'B ' : ''}${d.run}${d.stream ? `.${d.stream}` : ''}`,
+    label: `${two ? `${'AB'[d.target] ?? ''} ` : ''}${d.run}${d.stream ? `.${d.stream}` : ''}`,
     send: at(0),
     first: d.first_token_ms === null ? null : at(d.first_token_ms),
     end: at(d.end_ms),
@@ -47,10 +47,11 @@ function legendBox(cls: string, name: string): HTMLElement {
 }
 
 function timelineFigure(samples: readonly Sample[], aligned: boolean, here: string): HTMLElement {
-  const bars = samples.slice(0, DRAWN_MAX).flatMap((s) => barOf(s, `${here}#L${s.line}`) ?? []);
+  const two = samples.some((s) => s.data.target === 1);
+  const bars = samples.slice(0, DRAWN_MAX).flatMap((s) => barOf(s, `${here}#L${s.line}`, two) ?? []);
   return timeline({
     title: 'Timeline of the requests',
-    about: [samples.length > DRAWN_MAX ? `The first ${DRAWN_MAX} of ${format.plural(samples.length, 'request')}. ` : '', 'Each stroke is a token; strokes that stand together came in one piece of the stream.'],
+    about: [samples.length > DRAWN_MAX ? `The first ${DRAWN_MAX} of ${format.plural(samples.length, 'request')}. ` : '', 'Each stroke is a token; strokes that stand together came in one piece of the stream. A bar without strokes: its token times are not known.'],
     bars,
     aligned,
     legend: [legendBox('wait', 'waiting for the first token'), legendBox('stream', 'from the first token to the end'), legendBox('tokens', 'a token'), samples.some((s) => s.data.warmup) && legendBox('stream warmup', 'a warm-up')],
