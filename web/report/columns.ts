@@ -59,12 +59,15 @@ const rate: Show = (v, digits) => format.figure(v, digits);
 
 /** Title of a figure with everything that is known of it. */
 function figureTitle(f: Figure, unit: string): string {
+  if (f.printed) {
+    return `${f.digits} ${unit}, ${whyNoInterval(f)}`;
+  }
   if (f.size === null) {
-    return `${f.digits} ${unit}, ${whyNoInterval(null)}`;
+    return `${f.digits} ${unit}: median; its interval stands on the pages of the model and of the run`;
   }
   const n = `median of ${format.plural(f.size.n, 'value')}`;
   if (f.lo === null || f.hi === null) {
-    return `${f.digits} ${unit}: ${n}; ${whyNoInterval(f.size)}`;
+    return `${f.digits} ${unit}: ${n}; ${whyNoInterval(f)}`;
   }
   const level = f.size.level === null ? '' : `, ${format.level(f.size.level)} interval`;
   return `${f.digits} ${unit} [${f.lo}, ${f.hi}]: ${n}${level}`;
@@ -109,12 +112,12 @@ function metric(o: MetricOptions): Column {
       if (!f) {
         return { main: [dash(whyMissing(rows, i, o.id))] };
       }
-      if (f.size === null) {
+      if (f.printed) {
         return { main: [linked(rows, i, root, printedText(rows, i, o.id) ?? f.digits, o.first)], title: figureTitle(f, o.unit) };
       }
       return {
         main: [linked(rows, i, root, show(f.median, 4), o.first)],
-        sub: o.sub?.(rows, i) ?? [intervalText(f, show) || `n = ${f.size.n}`],
+        sub: o.sub?.(rows, i) ?? [intervalText(f, show) || (f.size ? `n = ${f.size.n}` : '')],
         title: figureTitle(f, o.unit),
       };
     },
@@ -142,7 +145,7 @@ function percentiles(id: 'ttft_ms' | 'latency_ms' | 'itl_ms'): (rows: Rows, i: n
     const p95 = rows.number(`${id}.p95`, i);
     const p99 = rows.number(`${id}.p99`, i);
     const tail = p99 !== null ? `p99 ${milliseconds(p99, 3)}` : p95 !== null ? `p95 ${milliseconds(p95, 3)}` : '';
-    return [iv || tail || `n = ${f?.size?.n ?? 0}`];
+    return [iv || tail || (f?.size ? `n = ${f.size.n}` : '')];
   };
 }
 
@@ -240,8 +243,9 @@ export function cacheText(rows: Rows, i: number): string {
   return cache === 'cold' || cache === 'warm' ? `${cache}${state ? `, ${state}` : ''}` : cache;
 }
 
-function findingsOf(rows: Rows, i: number): Finding[] {
-  return rows.findings(i).filter((f) => f.level !== 'legacy');
+/** Findings that speak against a row: that nobody measured its quality stands in a column of its own. */
+export function findingsAgainst(rows: Rows, i: number): Finding[] {
+  return rows.findings(i).filter((f) => f.level !== 'unqualified');
 }
 
 const COLUMNS: readonly Column[] = [
@@ -257,6 +261,7 @@ const COLUMNS: readonly Column[] = [
   text({
     id: 'comparable',
     title: 'Comparable',
+    optional: true,
     about: 'The narrowest class in which another row of this site has the same key, or that the row may not be ranked',
     width: 112,
     text: (rows, i) => rows.text('comparable', i) ?? '',
@@ -322,7 +327,7 @@ const COLUMNS: readonly Column[] = [
     title: 'Workload',
     about: 'What was asked for; below, whether the prompt was cached and who verified it',
     width: 124,
-    fields: ['workload', 'row', 'cache', 'cache_state', 'natural_stop'],
+    fields: ['workload', 'row', 'natural_stop'],
     text: (rows, i) => rows.text('workload', i) ?? rows.text('row', i) ?? '',
     cell: (rows, i, root) => ({
       main: [h('a', { href: root + rows.href(i) }, rows.text('workload', i) ?? rows.text('row', i) ?? 'row')],
@@ -367,7 +372,7 @@ const COLUMNS: readonly Column[] = [
       const rss = rows.number('rss_bytes', i);
       const printed = rows.json('printed', i)?.['vram_delta'];
       if (printed !== undefined && printed !== null) {
-        return { main: [linked(rows, i, root, String(printed))], sub: ['change, printed'] };
+        return { main: [linked(rows, i, root, String(printed))], sub: ['change'] };
       }
       const main = vram ?? rss;
       return main === null
@@ -469,7 +474,7 @@ const COLUMNS: readonly Column[] = [
     key: (rows) => (i) => ['clean', 'noisy', 'invalid'].indexOf(rows.text('verdict', i) ?? ''),
     cell: (rows, i) => {
       const state = rows.text('verdict', i) ?? 'unknown';
-      const found = findingsOf(rows, i).length;
+      const found = findingsAgainst(rows, i).length;
       const reasons = rows.json('verdict_reasons', i) ?? [];
       const button =
         found || reasons.length

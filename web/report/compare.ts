@@ -47,19 +47,26 @@ export interface Relation {
   shared: Class | null;
 }
 
-/** How row b stands to row a. */
-export function relation(rows: Rows, fields: readonly Field[], a: number, b: number): Relation {
-  const badA = rows.text('unfit', a);
-  const badB = rows.text('unfit', b);
+/** "the row has no cache": what unfits a row, as what is said after its name. */
+function unfitText(reason: string): string {
+  return reason.replace(/^the row /, '');
+}
+
+/** How row b stands to row a; the names are what the reasons call them. */
+export function relation(rows: Rows, fields: readonly Field[], a: number, b: number, nameA: string, nameB: string): Relation {
+  const unfit = [
+    [nameA, rows.text('unfit', a)],
+    [nameB, rows.text('unfit', b)],
+  ].flatMap(([name, reason]) => (typeof reason === 'string' ? [`${name ?? ''} ${unfitText(reason)}`] : []));
   const work = differing(fields, a, b, 'workload');
   const shared = work.length ? null : (CLASSES.filter((c) => differing(fields, a, b, c).length === 0).pop() ?? 'workload');
   const refuse = (why: string): Relation => ({ ranked: false, why, shared });
-  if (badA !== null || badB !== null) {
-    return refuse(badA !== null && badB !== null ? `neither may be ranked: the first: ${badA}; this one: ${badB}` : badB !== null ? `this one: ${badB}` : `the first: ${badA ?? ''}`);
+  if (unfit.length) {
+    return refuse(unfit.join('; '));
   }
   const qualifiedA = rows.is('qualified', a, 'true');
   if (qualifiedA !== rows.is('qualified', b, 'true')) {
-    return refuse(`only ${qualifiedA ? 'the first' : 'this one'} has measured quality`);
+    return refuse(`only ${qualifiedA ? nameA : nameB} has measured quality`);
   }
   if (work.length) {
     return refuse(`not the same work: ${differenceText(work, a, b)}`);
@@ -117,10 +124,10 @@ export function unpairedRatio(a: Figure | null, b: Figure | null): Ratio | null 
     return null;
   }
   const value = b.median / a.median;
-  if (a.size === null || b.size === null) {
+  if (a.printed || b.printed) {
     return { value, lo: null, hi: null, level: null, how: 'of printed figures: their spread is not known, so the ratio has no interval' };
   }
-  if (a.lo === null || a.hi === null || b.lo === null || b.hi === null || !(a.lo > 0) || a.size.level === null || b.size.level === null) {
+  if (a.lo === null || a.hi === null || b.lo === null || b.hi === null || !(a.lo > 0) || a.size?.level == null || b.size?.level == null) {
     return { value, lo: null, hi: null, level: null, how: 'no interval: one of the medians has none' };
   }
   const level = Math.max(0, a.size.level + b.size.level - 1);

@@ -11,6 +11,7 @@ export interface ControlsOptions {
   download(format: 'csv' | 'json', all: boolean): void;
   /** Further ways to download. */
   links: Child[];
+  search: boolean;
   /** Facets that this page has one value of are of no use there. */
   facets: readonly string[];
 }
@@ -77,7 +78,7 @@ export class Controls {
       'div',
       { class: 'controls' },
       views.length > 1 ? h('div', { class: 'tabs', role: 'group', 'aria-label': 'View' }, ...views) : null,
-      h('div', { class: 'ask' }, h('div', { class: 'search' }, this.search), more),
+      options.search ? h('div', { class: 'ask' }, h('div', { class: 'search' }, this.search), facets.length ? more : null) : null,
       this.active,
       h('div', { class: 'result' }, this.count, this.clear, h('span', { class: 'grow' }), downloads),
     );

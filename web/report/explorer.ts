@@ -28,18 +28,25 @@ export interface ExplorerOptions {
 }
 
 const CHOSEN_MAX = 12;
+/** Tables of fewer rows are read, not searched. */
+const SEARCHED_MIN = 8;
+
+/** On a narrow screen: first what a row is and did, then its figures, and last what is mostly the same. */
+function narrowed(list: readonly Column[]): Column[] {
+  const last = ['kind', 'comparable', 'label', 'backend'];
+  const rank = (c: Column): number => (c.pinned && c === list.find((other) => other.pinned) ? 0 : c.id === 'workload' || c.id === 'concurrency' ? 1 : last.includes(c.id) ? 3 : 2);
+  return [...list].sort((a, b) => rank(a) - rank(b));
+}
 
 export function explorer(options: ExplorerOptions): HTMLElement {
   const { rows, root, views } = options;
   const ids = views.map((view) => view.id);
   const columns = new Map<string, Column[]>();
   const narrow = matchMedia(NARROW);
-  /** On a narrow screen the column that says what a row is comes first. */
   function layColumns(): void {
     for (const view of views) {
       const list = shownColumns(rows, view.columns);
-      const pinned = list.find((c) => c.pinned);
-      columns.set(view.id, narrow.matches && pinned ? [pinned, ...list.filter((c) => c !== pinned)] : list);
+      columns.set(view.id, narrow.matches ? narrowed(list) : list);
     }
   }
   layColumns();
@@ -73,6 +80,7 @@ export function explorer(options: ExplorerOptions): HTMLElement {
   const controls = new Controls({
     views,
     facets: options.facets,
+    search: rows.n >= SEARCHED_MIN || options.facets.length > 0,
     links: options.links,
     changed: (typing) => (typing ? soon() : update(false)),
     download: (format, all) => {
@@ -184,5 +192,6 @@ export function explorer(options: ExplorerOptions): HTMLElement {
     draw();
   });
   draw();
+  setTimeout(() => finder.prepare(), 300);
   return h('section', { class: 'explorer', 'aria-label': options.label }, controls.element, grid.element, tray);
 }

@@ -185,6 +185,11 @@ export class Finder {
     return this.haystack;
   }
 
+  /** What the first word would wait for; to be called when there is time. */
+  prepare(): void {
+    this.texts();
+  }
+
   match(state: State): Matching {
     const words = state.words.toLowerCase().split(/\s+/).filter(Boolean);
     const texts = words.length ? this.texts() : null;

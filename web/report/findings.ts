@@ -1,6 +1,6 @@
 /* What was found in a row, in a dialog: the verdict's reasons and every finding of the checker with what it is about. */
 import { h, on, replace } from './dom';
-import type { Finding } from './data';
+import type { Finding, FindingLevel } from './data';
 import { chip, comparableAbout } from './columns';
 import type { Rows } from './rows';
 
@@ -23,12 +23,17 @@ export function fieldName(field: string | null): string {
   return field === null ? '' : (FIELDS[field] ?? field.replaceAll('_', ' '));
 }
 
+/** A finding's level as a chip: what a source printed and does not hold "deviates". */
+export function levelChip(level: FindingLevel): HTMLElement {
+  return level === 'legacy' ? chip('wrong', 'deviates') : chip(level);
+}
+
 /** Findings as a list; each says its level in a word. */
 export function findingList(findings: readonly Finding[]): HTMLElement {
   return h(
     'ul',
     { class: 'findings' },
-    ...findings.map((f) => h('li', {}, chip(f.level), f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text)),
+    ...findings.map((f) => h('li', {}, levelChip(f.level), f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text)),
   );
 }
 

@@ -4,7 +4,7 @@
  * is known without laying it out. For printing, all rows are there.
  */
 import { type Child, append, h, on } from './dom';
-import type { Column } from './columns';
+import { type Column, findingsAgainst } from './columns';
 import type { Finding } from './data';
 import type { Rows } from './rows';
 
@@ -39,7 +39,7 @@ export interface GridContent {
   empty: Child[];
 }
 
-const LEVELS = ['wrong', 'invalid', 'noisy', 'unqualified', 'unverified', 'interrupted'];
+const LEVELS = ['wrong', 'legacy', 'invalid', 'noisy', 'unverified', 'interrupted'];
 
 function worst(findings: readonly Finding[]): Finding | undefined {
   return [...findings].sort((a, b) => LEVELS.indexOf(a.level) - LEVELS.indexOf(b.level))[0];
@@ -66,13 +66,13 @@ export class Grid {
     append(this.body, this.above, this.below);
     append(this.table, h('caption', { class: 'visually-hidden' }, options.label), this.columnGroup, this.head, this.body);
     this.box = h('div', { class: 'grid-box', tabindex: 0, role: 'region', 'aria-label': options.label }, this.table);
-    const marked = Array.from({ length: options.rows.n }, (_, i) => i).some((i) => options.rows.findings(i).some((f) => f.field !== null && f.level !== 'legacy'));
+    const marked = Array.from({ length: options.rows.n }, (_, i) => i).some((i) => findingsAgainst(options.rows, i).some((f) => f.field !== null));
     this.element = h(
       'div',
       { class: 'grid-frame' },
       this.box,
       this.nothing,
-      marked ? h('p', { class: 'key' }, h('span', { class: 'flag marked-wrong', 'aria-hidden': 'true' }), 'a figure that the checker found wrong ', h('span', { class: 'flag', 'aria-hidden': 'true' }), 'one that it doubts: a click on it, or on the findings below the verdict, says why') : null,
+      marked ? h('p', { class: 'key' }, h('span', { class: 'flag marked-wrong', 'aria-hidden': 'true' }), 'a figure that does not hold, ', h('span', { class: 'flag', 'aria-hidden': 'true' }), 'one that the checker doubts: a click on it, or on the findings in the last column, says why') : null,
     );
     on(this.box, 'scroll', () => {
       this.box.classList.toggle('scrolled', this.box.scrollLeft > 0);
@@ -178,7 +178,7 @@ export class Grid {
   private row(index: number): HTMLTableRowElement {
     const { rows, root, choose } = this.options;
     const i = this.content.order[index] ?? 0;
-    const findings = rows.findings(i).filter((f) => f.level !== 'legacy');
+    const findings = findingsAgainst(rows, i);
     const pinned = this.content.columns.find((c) => c.pinned);
     const id = rows.id(i);
     const tr = h('tr', { 'aria-rowindex': index + 2, 'data-id': id, class: this.content.chosen.has(id) ? 'chosen' : null });

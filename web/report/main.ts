@@ -18,7 +18,7 @@ declare global {
 window.sluice_report = receive;
 
 /** The page's content, or null where its data did not come. */
-function content(page: string, key: string, root: string): Node[] | null {
+function content(page: string, key: string, root: string, plain: readonly Node[]): Node[] | Promise<Node[]> | null {
   const index = (): IndexData | null => take<IndexData>('index');
   switch (page) {
     case 'index': {
@@ -39,14 +39,18 @@ function content(page: string, key: string, root: string): Node[] | null {
     }
     case 'compare': {
       const [data, compare] = [index(), take<CompareData>('compare')];
-      return data && compare && comparePage(data, compare, root);
+      return data && compare && comparePage(data, compare, root, plain);
     }
     default:
       return null;
   }
 }
 
-function start(): void {
+function notice(main: Element, text: string): void {
+  main.prepend(h('p', { class: 'notice', role: 'alert' }, text));
+}
+
+async function start(): Promise<void> {
   const { page = '', key = '', root = './' } = document.body.dataset;
   startHeader();
   const main = document.getElementById('main');
@@ -54,18 +58,20 @@ function start(): void {
     return;
   }
   try {
-    const nodes = content(page, key, root);
+    const made = content(page, key, root, [...main.childNodes]);
+    // Without a wait where there is nothing to wait for: the first frame shall show the page, not its plain form.
+    const nodes = made instanceof Promise ? await made : made;
     if (nodes) {
       replace(main, ...nodes);
       document.body.classList.add('live');
     } else {
-      main.prepend(h('p', { class: 'notice', role: 'alert' }, 'The data of this page could not be loaded: what follows is its plain form. Is the folder "data" beside it?'));
+      notice(main, 'The data of this page could not be loaded: what follows is its plain form. Is the folder "data" beside it?');
     }
   } catch (error) {
     // The plain form is still there; a reader is told why it is all there is.
-    main.prepend(h('p', { class: 'notice', role: 'alert' }, `The data of this page cannot be read (${error instanceof Error ? error.message : String(error)}): what follows is its plain form.`));
+    notice(main, `The data of this page cannot be read (${error instanceof Error ? error.message : String(error)}): what follows is its plain form.`);
     throw error;
   }
 }
 
-document.addEventListener('DOMContentLoaded', start);
+document.addEventListener('DOMContentLoaded', () => void start());

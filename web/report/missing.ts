@@ -46,10 +46,12 @@ export function whyMissing(rows: Rows, i: number, column: IntervalMetric | Media
 }
 
 /** The reason why a figure has no interval. */
-export function whyNoInterval(size: { n: number } | null): string {
-  return size === null
+export function whyNoInterval({ size, printed }: { size: { n: number } | null; printed: boolean }): string {
+  return printed
     ? 'as printed by its source, which gives no samples and so no interval'
-    : size.n < 5
-      ? `no interval: ${size.n} ${size.n === 1 ? 'value' : 'values'}, five are needed`
-      : 'no interval was recorded';
+    : size === null
+      ? 'no interval in the data of this page'
+      : size.n < 5
+        ? `no interval: ${size.n} ${size.n === 1 ? 'value' : 'values'}, five are needed`
+        : 'no interval was recorded';
 }

@@ -16,8 +16,10 @@ export interface Figure {
   median: number;
   lo: number | null;
   hi: number | null;
-  /** Null: the source printed the figure, its samples are not known. */
+  /** Null: printed, or this page's data leaves it out. */
   size: Size | null;
+  /** As a source printed it; its samples are not known. */
+  printed: boolean;
   /** The digits as they stand in the record. */
   digits: string;
 }
@@ -118,12 +120,14 @@ export class Rows {
     if (median === null) {
       return null;
     }
-    const size = this.codes(`${name}.size`)[i] ?? -1;
+    const code = this.codes(`${name}.size`)[i] ?? -1;
+    const size = this.table.dict.size?.[code] ?? null;
     return {
       median,
       lo: this.number(`${name}.lo`, i),
       hi: this.number(`${name}.hi`, i),
-      size: this.table.dict.size?.[size] ?? null,
+      size,
+      printed: size === null && this.json('printed', i) !== null,
       digits: this.tokens(name)[i] ?? '',
     };
   }

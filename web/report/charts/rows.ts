@@ -44,7 +44,7 @@ export function limitedRate(rows: Rows, i: number): { metric: IntervalMetric; fi
 
 function figureText(f: Figure, unit: string): string {
   const iv = intervalText(f);
-  return `${format.figure(f.median)}${iv ? ` [${iv}]` : ''} ${unit}${f.size === null ? ', printed' : ''}`;
+  return `${format.figure(f.median)}${iv ? ` [${iv}]` : ''} ${unit}${f.printed ? ', printed' : ''}`;
 }
 
 /** Decode rates, each with the rate at which the memory alone would be the limit. */
@@ -72,7 +72,7 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
       text,
       href: root + rows.href(i),
       series: 0,
-      hollow: rate.size === null,
+      hollow: rate.printed,
     };
   });
   return dots({
@@ -243,7 +243,7 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
   const rate = (i: number): Point | null => {
     const f = limitedRate(rows, i)?.figure ?? rows.figure('decode_tok_s', i);
     const cap = rows.number('power_cap_w', i);
-    return f && cap !== null ? { x: cap, y: f.median, lo: f.lo, hi: f.hi, text: `${name(i)} at ${format.plain(cap)} W: ${figureText(f, 'tok/s')}`, href: root + rows.href(i), hollow: f.size === null } : null;
+    return f && cap !== null ? { x: cap, y: f.median, lo: f.lo, hi: f.hi, text: `${name(i)} at ${format.plain(cap)} W: ${figureText(f, 'tok/s')}`, href: root + rows.href(i), hollow: f.printed } : null;
   };
   const energy = (i: number): Point | null => {
     const j = rows.number('j_per_output_token', i);
@@ -257,7 +257,17 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
   ];
 }
 
-/** All charts of the rows shown. */
+/** All charts of the rows shown; those with nothing to show say why in a line each. */
 export function rowCharts(rows: Rows, order: Order, root: string): HTMLElement {
-  return h('div', { class: 'charts' }, roofChart(rows, order, root), ttftChart(rows, order, root), loadChart(rows, order, root), ...powerCharts(rows, order, root));
+  const all = [roofChart(rows, order, root), ttftChart(rows, order, root), loadChart(rows, order, root), ...powerCharts(rows, order, root)];
+  const isEmpty = (chart: HTMLElement): boolean => chart.querySelector('.empty') !== null;
+  const empty = all.filter(isEmpty);
+  return h(
+    'div',
+    {},
+    h('div', { class: 'charts' }, ...all.filter((chart) => !isEmpty(chart))),
+    empty.length
+      ? h('ul', { class: 'findings soft' }, ...empty.map((chart) => h('li', {}, h('b', {}, `${chart.querySelector('h3')?.textContent ?? ''}: `), chart.querySelector('.empty')?.textContent ?? '')))
+      : null,
+  );
 }

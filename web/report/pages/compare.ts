@@ -1,12 +1,13 @@
 /* Two or more rows side by side: the figures, what the rows differ in, and whether their ratio means anything. */
 import { type Child, h } from '../dom';
-import type { CompareData, IndexData } from '../data';
+import type { CompareData, IndexData, IntervalMetric, RunData } from '../data';
 import { cacheText, chip, dash, intervalText, milliseconds, stackName } from '../columns';
 import { addressOf, CLASSES, COMPARED, differing, differenceText, type Field, fieldsOf, idsOf, type Paired, pairedOf, ratioVerdict, relation, type Relation, unpairedRatio } from '../compare';
 import { dots, type Dot } from '../charts/dots';
 import { whyMissing, whyNoInterval } from '../missing';
 import * as format from '../format';
-import { lineHref, Rows } from '../rows';
+import { load } from '../loader';
+import { type Figure, lineHref, Rows } from '../rows';
 
 const LETTERS = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ';
 
@@ -14,6 +15,7 @@ interface Target {
   id: string;
   i: number;
   letter: string;
+  own: { rows: Rows; i: number } | null;
 }
 
 interface Context {
@@ -22,6 +24,11 @@ interface Context {
   data: CompareData;
   targets: Target[];
   root: string;
+}
+
+/** A figure with its interval, from the run's own data; from the index, which leaves some intervals out, if those did not come. */
+function figureOf(c: Context, metric: IntervalMetric, t: Target): Figure | null {
+  return t.own ? t.own.rows.figure(metric, t.own.i) : c.rows.figure(metric, t.i);
 }
 
 function name(rows: Rows, i: number): string {
@@ -92,7 +99,7 @@ function ratioCell(c: Context, metric: (typeof COMPARED)[number], t: Target, r: 
     return [dash(`no ratio: ${r.why ?? ''}`)];
   }
   const first = c.targets[0] as Target;
-  const value = unpairedRatio(c.rows.figure(metric.id, first.i), c.rows.figure(metric.id, t.i));
+  const value = unpairedRatio(figureOf(c, metric.id, first), figureOf(c, metric.id, t));
   if (!value) {
     return [dash('no ratio: one of the two has no value')];
   }
@@ -106,7 +113,7 @@ function ratioCell(c: Context, metric: (typeof COMPARED)[number], t: Target, r: 
 }
 
 function figureCell(c: Context, metric: (typeof COMPARED)[number], t: Target): Child[] {
-  const f = c.rows.figure(metric.id, t.i);
+  const f = figureOf(c, metric.id, t);
   if (!f) {
     return [dash(whyMissing(c.rows, t.i, metric.id))];
   }
@@ -114,12 +121,12 @@ function figureCell(c: Context, metric: (typeof COMPARED)[number], t: Target): C
   const iv = intervalText(f, metric.unit === 'ms' ? milliseconds : undefined);
   return [
     h('a', { class: 'value', href: c.root + c.rows.href(t.i) }, text),
-    h('div', { class: 'sub', title: iv ? null : whyNoInterval(f.size) }, iv || (f.size === null ? 'printed' : `n = ${f.size.n}`)),
+    h('div', { class: 'sub', title: iv ? null : whyNoInterval(f) }, iv || (f.printed ? 'printed' : f.size ? `n = ${f.size.n}` : 'no interval')),
   ];
 }
 
 function figureTable(c: Context, relations: readonly Relation[], paired: readonly Paired[][]): HTMLElement {
-  const metrics = COMPARED.filter((m) => c.targets.some((t) => c.rows.figure(m.id, t.i) !== null));
+  const metrics = COMPARED.filter((m) => c.targets.some((t) => figureOf(c, m.id, t) !== null));
   const others = c.targets.slice(1);
   return h(
     'div',
@@ -183,7 +190,7 @@ function ratioChart(c: Context, relations: readonly Relation[], paired: readonly
     const first = c.targets[0] as Target;
     for (const m of COMPARED) {
       const own = paired[k]?.find((p) => p.metric === m.id);
-      const apart = relations[k]?.ranked ? unpairedRatio(c.rows.figure(m.id, first.i), c.rows.figure(m.id, t.i)) : null;
+      const apart = relations[k]?.ranked ? unpairedRatio(figureOf(c, m.id, first), figureOf(c, m.id, t)) : null;
       const value = own?.ratio ?? apart?.value ?? null;
       if (value === null || value <= 0) {
         continue;
@@ -218,25 +225,44 @@ function ratioChart(c: Context, relations: readonly Relation[], paired: readonly
     : null;
 }
 
-export function comparePage(index: IndexData, data: CompareData, root: string): Node[] {
+/** The rows of each run, by its id; runs whose data cannot be loaded are left out. */
+async function ownRows(ids: readonly string[], root: string): Promise<Map<string, Rows>> {
+  const runs = [...new Set(ids.map((id) => id.replace(/-[0-9]+$/, '')))];
+  const loaded = await Promise.allSettled(runs.map((run) => load<RunData>(root, `run-${run}`)));
+  const byRun = new Map<string, Rows>();
+  loaded.forEach((result, k) => {
+    if (result.status === 'fulfilled') {
+      byRun.set(runs[k] ?? '', new Rows(result.value.table));
+    }
+  });
+  return byRun;
+}
+
+/** The page; `plain` is what stood there before, which shows what there is to compare. */
+export async function comparePage(index: IndexData, data: CompareData, root: string, plain: readonly Node[]): Promise<Node[]> {
   const rows = new Rows(index.table);
   const at = new Map(Array.from({ length: rows.n }, (_, i) => [rows.id(i), i]));
   const ids = idsOf(location.search);
+  const known = ids.filter((id) => at.has(id));
   const unknown = ids.filter((id) => !at.has(id));
-  const targets = ids.flatMap((id) => (at.has(id) ? [{ id, i: at.get(id) ?? 0 }] : [])).map((t, k) => ({ ...t, letter: LETTERS[k] ?? '?' }));
-  const intro = h(
-    'div',
-    { class: 'intro' },
-    h('p', { class: 'over' }, 'Compare'),
-    h('h1', {}, targets.length ? targets.map((t) => name(rows, t.i)).filter((text, k, all) => all.indexOf(text) === k).join(' and ') : 'Rows side by side'),
-    unknown.length ? h('p', { class: 'refused-text' }, `Not in these records: ${unknown.join(', ')}.`) : null,
-  );
+  const own = known.length > 1 ? await ownRows(known, root) : new Map<string, Rows>();
+  const targets = known.map((id, k): Target => {
+    const mine = own.get(id.replace(/-[0-9]+$/, ''));
+    const i = mine ? Array.from({ length: mine.n }, (_, r) => mine.id(r)).indexOf(id) : -1;
+    return { id, i: at.get(id) ?? 0, letter: LETTERS[k] ?? '?', own: mine && i >= 0 ? { rows: mine, i } : null };
+  });
+  const missing = unknown.length ? h('p', { class: 'refused-text' }, `Not in these records: ${unknown.join(', ')}.`) : null;
   if (targets.length < 2) {
-    return [intro, h('p', {}, targets.length ? 'One row alone has nothing to be compared with. ' : 'No rows were chosen. ', h('a', { href: `${root}index.html` }, 'Choose two or more rows in the index'), ', then “Compare”.')];
+    return [
+      h('p', { class: 'notice-soft' }, targets.length ? 'One row alone has nothing to be compared with: ' : 'To put rows side by side, ', h('a', { href: `${root}index.html` }, 'choose two or more in the index'), ' and press “Compare”.'),
+      ...(missing ? [missing] : []),
+      ...plain,
+    ];
   }
+  const intro = h('div', { class: 'intro' }, h('p', { class: 'over' }, 'Compare'), h('h1', {}, [...new Set(targets.map((t) => name(rows, t.i)))].join(' and ')), missing);
   const c: Context = { rows, fields: fieldsOf(data, rows.n), data, targets, root };
   const first = targets[0] as Target;
-  const relations = targets.slice(1).map((t) => relation(rows, c.fields, first.i, t.i));
+  const relations = targets.slice(1).map((t) => relation(rows, c.fields, first.i, t.i, first.letter, t.letter));
   const paired = targets.slice(1).map((t) => pairedOf(data, first.id, t.id));
   const chart = ratioChart(c, relations, paired);
   return [

@@ -1,11 +1,10 @@
 /* A model's page and a machine's page: the same table and charts, seen from two sides. */
 import { type Child, h, replace } from '../dom';
 import type { Finding, HardwareData, ModelData } from '../data';
-import { chip } from '../columns';
 import { explorer } from '../explorer';
 import { blockCard, factList, modelFacts, probeTable } from '../facts';
 import { FACETS } from '../filters';
-import { fieldName } from '../findings';
+import { fieldName, levelChip } from '../findings';
 import { plain, plural } from '../format';
 import { rowCharts } from '../charts/rows';
 import { Rows } from '../rows';
@@ -34,10 +33,12 @@ export function sortsOfFindings(rows: Rows): Told[][] {
       }
     }
   }
+  const order = ['wrong', 'legacy', 'invalid', 'noisy', 'interrupted', 'unverified', 'unqualified'];
+  const weight = (told: readonly Told[]): number => order.indexOf(told[0]?.finding.level ?? '');
   const size = (told: readonly Told[]): number => told.reduce((sum, { rows: list }) => sum + list.length, 0);
   return [...sorts.values()]
     .map((texts) => [...texts.values()])
-    .sort((a, b) => Number(b[0]?.finding.level === 'wrong') - Number(a[0]?.finding.level === 'wrong') || size(b) - size(a));
+    .sort((a, b) => weight(a) - weight(b) || size(b) - size(a));
 }
 
 /** What the checker says of the rows, each thing once, with the rows that it is about. */
@@ -57,7 +58,7 @@ export function findingSection(rows: Rows, root: string): HTMLElement | null {
     return h(
       'li',
       {},
-      chip(finding?.level ?? 'wrong'),
+      levelChip(finding?.level ?? 'wrong'),
       finding?.field == null ? null : h('b', {}, `${fieldName(finding.field)}: `),
       ...(first ? text(first) : []),
       others.length

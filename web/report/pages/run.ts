@@ -7,7 +7,7 @@ import type { ComparisonLine, EndLine, PairLine, RecordLine, RunData, RunLine, T
 import { chip } from '../columns';
 import { explorer } from '../explorer';
 import { environmentFacts, type Fact, factList, originFacts, probeTable, samplingText, targetFacts } from '../facts';
-import { fieldName } from '../findings';
+import { fieldName, levelChip } from '../findings';
 import * as format from '../format';
 import { Rows } from '../rows';
 import { PAGE_COLUMNS } from '../views';
@@ -207,7 +207,7 @@ export function runPage(data: RunData, root: string): Node[] {
             'details',
             { class: 'chart-data', open: data.findings.length <= 6 },
             h('summary', {}, `${format.plural(data.findings.length, 'finding')} of the checker`),
-            h('ul', { class: 'findings' }, ...data.findings.map((f) => h('li', {}, chip(f.level), h('a', { href: `${here}#L${f.line}` }, `line ${f.line}`), f.row === null ? ' ' : ` ${f.row} `, f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text))),
+            h('ul', { class: 'findings' }, ...data.findings.map((f) => h('li', {}, levelChip(f.level), h('a', { href: `${here}#L${f.line}` }, `line ${f.line}`), f.row === null ? ' ' : ` ${f.row} `, f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text))),
           )
         : null,
     ),

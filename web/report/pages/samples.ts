@@ -43,7 +43,7 @@ export function gaps(tokens: readonly number[]): number[] {
 }
 
 function legendBox(cls: string, name: string): HTMLElement {
-  return h('li', {}, h('span', { class: `box ${cls}`, 'aria-hidden': 'true' }), name);
+  return h('li', {}, h('span', { class: `swatch ${cls}`, 'aria-hidden': 'true' }), name);
 }
 
 function timelineFigure(samples: readonly Sample[], aligned: boolean, here: string): HTMLElement {
