@@ -45,13 +45,16 @@ export function dataOf(site, name) {
 /** The lines of a record after `edit` changed their objects, chained anew. */
 export function rechained(file, edit) {
   let prev = '0'.repeat(64);
-  const lines = readFileSync(file, 'utf8').trim().split('\n').map((line) => {
-    const data = edit(JSON.parse(line));
-    data.prev = prev;
-    const text = JSON.stringify(data);
-    prev = createHash('sha256').update(text).digest('hex');
-    return text;
-  });
+  const lines = readFileSync(file, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => {
+      const data = edit(JSON.parse(line));
+      data.prev = prev;
+      const text = JSON.stringify(data);
+      prev = createHash('sha256').update(text).digest('hex');
+      return text;
+    });
   return `${lines.join('\n')}\n`;
 }
 

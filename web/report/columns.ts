@@ -1,218 +1,16 @@
-/* What a table can show of a row: two lines a cell, the figure above and what qualifies it below. */
-import { type Child, h } from './dom';
-import type { Finding, IntervalMetric, MedianMetric, NumberColumn, TextColumn } from './data';
+/* The columns: what a table can show of a row. */
+import { chip, type Column, dash, linked, metric, milliseconds, number, percentiles, text } from './cells';
+import { h } from './dom';
+import type { Finding } from './data';
 import { backendOf } from './filters';
 import * as format from './format';
-import { whyMissing, whyNoInterval } from './missing';
-import { type Figure, Rows } from './rows';
-import type { Key } from './sort';
-
-export interface Cell {
-  main: Child[];
-  sub?: Child[];
-  title?: string | null;
-}
-
-export interface Column {
-  id: string;
-  title: string;
-  /** What the figure is, for the head's title. */
-  about: string;
-  unit?: string;
-  width: number;
-  num?: boolean;
-  /** Stays in sight when the table is scrolled sideways. */
-  pinned?: boolean;
-  /** Left out where no row knows it. */
-  optional?: boolean;
-  /** The bigger value is the better one: the first click sorts downwards. */
-  bigger?: boolean;
-  key(rows: Rows): Key;
-  cell(rows: Rows, i: number, root: string): Cell;
-  /** Columns of data.ts whose findings mark this cell. */
-  fields: readonly string[];
-}
-
-export function dash(reason: string): HTMLElement {
-  return h('span', { class: 'dash', title: reason }, format.DASH, h('span', { class: 'visually-hidden' }, ` (${reason})`));
-}
-
-export function chip(kind: string, text = kind): HTMLElement {
-  return h('span', { class: `chip chip-${kind.replace(/[^a-z]/g, '')}` }, text);
-}
-
-/** An engine with its build; a build that names its engine says it alone. */
-export function stackName(engine: string | null, build: string | null): string {
-  if (engine !== null && build !== null) {
-    return build.toLowerCase().startsWith(engine.toLowerCase()) ? build : `${engine} ${build}`;
-  }
-  return engine ?? build ?? 'engine not known';
-}
-
-/** A number as a way to its record line. One link of a row is reached by Tab, the others lead to the same line. */
-function linked(rows: Rows, i: number, root: string, text: string, first = false): HTMLElement {
-  return h('a', { href: root + rows.href(i), class: 'value', tabindex: first ? null : -1 }, text);
-}
-
-type Show = (value: number, digits: number) => string;
-const rate: Show = (v, digits) => format.figure(v, digits);
-
-/** Title of a figure with everything that is known of it. */
-function figureTitle(f: Figure, unit: string): string {
-  if (f.printed) {
-    return `${f.digits} ${unit}, ${whyNoInterval(f)}`;
-  }
-  if (f.size === null) {
-    return `${f.digits} ${unit}: median; its interval stands on the pages of the model and of the run`;
-  }
-  const n = `median of ${format.plural(f.size.n, 'value')}`;
-  if (f.lo === null || f.hi === null) {
-    return `${f.digits} ${unit}: ${n}; ${whyNoInterval(f)}`;
-  }
-  const level = f.size.level === null ? '' : `, ${format.level(f.size.level)} interval`;
-  return `${f.digits} ${unit} [${f.lo}, ${f.hi}]: ${n}${level}`;
-}
-
-/** A figure as its source wrote it, e.g. "2.05s"; null where it was measured. */
-export function printedText(rows: Rows, i: number, id: IntervalMetric): string | null {
-  const printed = rows.json('printed', i);
-  const value = printed?.[id] ?? printed?.[id.replace(/_ms$/, '')];
-  return value === undefined || value === null ? null : String(value);
-}
-
-interface MetricOptions {
-  id: IntervalMetric;
-  title: string;
-  about: string;
-  unit: string;
-  show?: Show;
-  width?: number;
-  bigger?: boolean;
-  optional?: boolean;
-  first?: boolean;
-  /** Shown below in place of the interval. */
-  sub?: (rows: Rows, i: number) => Child[];
-}
-
-function metric(o: MetricOptions): Column {
-  const show = o.show ?? rate;
-  return {
-    id: o.id,
-    title: o.title,
-    about: o.about,
-    unit: o.unit,
-    width: o.width ?? 96,
-    num: true,
-    optional: o.optional ?? false,
-    bigger: o.bigger ?? false,
-    fields: [o.id],
-    key: (rows) => (i) => rows.number(o.id, i),
-    cell: (rows, i, root) => {
-      const f = rows.figure(o.id, i);
-      if (!f) {
-        return { main: [dash(whyMissing(rows, i, o.id))] };
-      }
-      if (f.printed) {
-        return { main: [linked(rows, i, root, printedText(rows, i, o.id) ?? f.digits, o.first)], title: figureTitle(f, o.unit) };
-      }
-      return {
-        main: [linked(rows, i, root, show(f.median, 4), o.first)],
-        sub: o.sub?.(rows, i) ?? [intervalText(f, show) || (f.size ? `n = ${f.size.n}` : '')],
-        title: figureTitle(f, o.unit),
-      };
-    },
-  };
-}
-
-/** "431–447", times in the unit of the larger end; empty without an interval. */
-export function intervalText(f: { lo: number | null; hi: number | null }, show: Show = rate): string {
-  if (f.lo === null || f.hi === null) {
-    return '';
-  }
-  if (show === milliseconds) {
-    const seconds = Math.abs(f.hi) >= 1000;
-    return `${format.interval(seconds ? f.lo / 1000 : f.lo, seconds ? f.hi / 1000 : f.hi)}${seconds ? ' s' : ''}`;
-  }
-  return format.interval(f.lo, f.hi);
-}
-
-export const milliseconds: Show = (v) => format.duration(v, 3);
-
-function percentiles(id: 'ttft_ms' | 'latency_ms' | 'itl_ms'): (rows: Rows, i: number) => Child[] {
-  return (rows, i) => {
-    const f = rows.figure(id, i);
-    const iv = f ? intervalText(f, milliseconds) : '';
-    const p95 = rows.number(`${id}.p95`, i);
-    const p99 = rows.number(`${id}.p99`, i);
-    const tail = p99 !== null ? `p99 ${milliseconds(p99, 3)}` : p95 !== null ? `p95 ${milliseconds(p95, 3)}` : '';
-    return [iv || tail || (f?.size ? `n = ${f.size.n}` : '')];
-  };
-}
-
-interface NumberOptions {
-  id: NumberColumn | MedianMetric;
-  title: string;
-  about: string;
-  unit?: string;
-  show?: (v: number) => string;
-  width?: number;
-  bigger?: boolean;
-  optional?: boolean;
-  sub?: (rows: Rows, i: number) => Child[];
-}
-
-function number(o: NumberOptions): Column {
-  return {
-    id: o.id,
-    title: o.title,
-    about: o.about,
-    ...(o.unit === undefined ? {} : { unit: o.unit }),
-    width: o.width ?? 78,
-    num: true,
-    optional: o.optional ?? false,
-    bigger: o.bigger ?? false,
-    fields: [o.id],
-    key: (rows) => (i) => rows.number(o.id, i),
-    cell: (rows, i, root) => {
-      const v = rows.number(o.id, i);
-      return v === null
-        ? { main: [dash(whyMissing(rows, i, o.id))], sub: o.sub?.(rows, i) ?? [] }
-        : { main: [linked(rows, i, root, (o.show ?? format.plain)(v))], sub: o.sub?.(rows, i) ?? [] };
-    },
-  };
-}
-
-interface TextOptions {
-  id: string;
-  title: string;
-  about: string;
-  width: number;
-  fields?: readonly TextColumn[];
-  pinned?: boolean;
-  optional?: boolean;
-  text: (rows: Rows, i: number) => string;
-  cell?: (rows: Rows, i: number, root: string) => Cell;
-}
-
-function text(o: TextOptions): Column {
-  return {
-    id: o.id,
-    title: o.title,
-    about: o.about,
-    width: o.width,
-    pinned: o.pinned ?? false,
-    optional: o.optional ?? false,
-    fields: o.fields ?? [o.id],
-    key: (rows) => (i) => o.text(rows, i),
-    cell: o.cell ?? ((rows, i) => {
-      const value = o.text(rows, i);
-      return value ? { main: [value], title: value } : { main: [dash('not known')] };
-    }),
-  };
-}
+import { whyMissing } from './missing';
+import type { Rows } from './rows';
 
 const COMPARABLE: Record<string, string> = {
-  hardware: 'Another row of this site did the same work on the same stack and differs in hardware or power: these two say what the hardware does.',
+  hardware:
+    'Another row of this site did the same work on the same stack and differs in hardware or power: these two ' +
+    'say what the hardware does.',
   stack: 'Another row of this site did the same work with the same engine, build and settings.',
   workload: 'Another row of this site did the same work; engine, build, settings or hardware differ.',
   alone: 'Fit to be ranked, but no other row of this site did the same work.',
@@ -226,14 +24,25 @@ export function comparableAbout(value: string, unfit: string | null): string {
 
 /** A reason in the few words that a cell has room for. */
 function shortly(reason: string): string {
-  return /cache/.test(reason) ? 'cache unverified' : /model/.test(reason) ? 'model unknown' : /invalid/.test(reason) ? 'invalid' : reason;
+  return /cache/.test(reason)
+    ? 'cache unverified'
+    : /model/.test(reason)
+      ? 'model unknown'
+      : /invalid/.test(reason)
+        ? 'invalid'
+        : reason;
 }
 
 function powerText(rows: Rows, i: number): string {
   const cap = rows.number('power_cap_w', i);
   const max = rows.number('power_max_w', i);
   const driver = rows.text('driver', i)?.split('.')[0];
-  const power = cap === null ? '' : max !== null && cap >= max ? `${format.plain(cap)}\u202fW max` : `cap ${format.plain(cap)}\u202fW`;
+  const power =
+    cap === null
+      ? ''
+      : max !== null && cap >= max
+        ? `${format.plain(cap)}\u202fW max`
+        : `cap ${format.plain(cap)}\u202fW`;
   return [power, driver ? `drv ${driver}` : ''].filter(Boolean).join(' · ');
 }
 
@@ -252,11 +61,16 @@ const COLUMNS: readonly Column[] = [
   text({
     id: 'kind',
     title: 'Kind',
-    about: 'legacy and imported: figures of another source; api: through a server; raw: the engine alone; probe: the machine',
+    about:
+      'legacy and imported: figures of another source; api: through a server; raw: the engine alone; probe: the ' +
+      'machine',
     width: 92,
     text: (rows, i) => rows.text('kind', i) ?? '',
     fields: ['kind', 'source', 'test'],
-    cell: (rows, i) => ({ main: [chip(rows.text('kind', i) ?? 'unknown')], sub: [rows.text('date', i)?.slice(0, 10) ?? 'undated'] }),
+    cell: (rows, i) => ({
+      main: [chip(rows.text('kind', i) ?? 'unknown')],
+      sub: [rows.text('date', i)?.slice(0, 10) ?? 'undated'],
+    }),
   }),
   text({
     id: 'comparable',
@@ -269,7 +83,11 @@ const COLUMNS: readonly Column[] = [
     cell: (rows, i) => {
       const value = rows.text('comparable', i) ?? '';
       const about = comparableAbout(value, rows.text('unfit', i));
-      return { main: [value === 'unfit' ? 'not ranked' : value || dash('not known')], sub: [value === 'unfit' ? shortly(rows.text('unfit', i) ?? '') : ''], title: about };
+      return {
+        main: [value === 'unfit' ? 'not ranked' : value || dash('not known')],
+        sub: [value === 'unfit' ? shortly(rows.text('unfit', i) ?? '') : ''],
+        title: about,
+      };
     },
   }),
   text({
@@ -318,10 +136,20 @@ const COLUMNS: readonly Column[] = [
     cell: (rows, i) => {
       const engine = backendOf(rows, i);
       const build = rows.text('build', i) ?? '';
-      return { main: [engine || dash('the target does not say which engine it is')], sub: [build], title: `${engine} ${build}`.trim() };
+      return {
+        main: [engine || dash('the target does not say which engine it is')],
+        sub: [build],
+        title: `${engine} ${build}`.trim(),
+      };
     },
   }),
-  text({ id: 'label', title: 'Label', about: 'The name that the user gave the run', width: 128, text: (rows, i) => rows.text('label', i) ?? '' }),
+  text({
+    id: 'label',
+    title: 'Label',
+    about: 'The name that the user gave the run',
+    width: 128,
+    text: (rows, i) => rows.text('label', i) ?? '',
+  }),
   text({
     id: 'workload',
     title: 'Workload',
@@ -346,23 +174,104 @@ const COLUMNS: readonly Column[] = [
       return [offered !== null ? `${format.figure(offered, 3)}/s` : how === 'single' || how === 'unknown' ? '' : how];
     },
   }),
-  metric({ id: 'decode_tok_s', title: 'Decode', unit: 'tok/s', about: 'Tokens per second of one stream after the first token: 1000 / TPOT', bigger: true, first: true, width: 90 }),
-  metric({ id: 'aggregate_tok_s', title: 'Together', unit: 'tok/s', about: 'Output tokens of all streams of a round over the time of the round', bigger: true, optional: true, width: 90 }),
-  metric({ id: 'tok_s', title: 'Raw', unit: 'tok/s', about: 'Tokens of the timed part of a raw test per second: the engine alone, without server or sampling', bigger: true, optional: true, first: true, width: 92 }),
-  metric({ id: 'client_tok_s', title: 'End to end', unit: 'tok/s', about: 'Output tokens over the whole time of a request', bigger: true, width: 90 }),
-  metric({ id: 'prefill_tok_s', title: 'Prefill', unit: 'tok/s', about: 'Prompt tokens that were not cached over the time to the first token: a client’s view, queueing counts', bigger: true, width: 98 }),
-  metric({ id: 'ttft_ms', title: 'TTFT', unit: 'ms', about: 'Time to the first token', show: milliseconds, sub: percentiles('ttft_ms'), width: 88 }),
+  metric({
+    id: 'decode_tok_s',
+    title: 'Decode',
+    unit: 'tok/s',
+    about: 'Tokens per second of one stream after the first token: 1000 / TPOT',
+    bigger: true,
+    first: true,
+    width: 90,
+  }),
+  metric({
+    id: 'aggregate_tok_s',
+    title: 'Together',
+    unit: 'tok/s',
+    about: 'Output tokens of all streams of a round over the time of the round',
+    bigger: true,
+    optional: true,
+    width: 90,
+  }),
+  metric({
+    id: 'tok_s',
+    title: 'Raw',
+    unit: 'tok/s',
+    about: 'Tokens of the timed part of a raw test per second: the engine alone, without server or sampling',
+    bigger: true,
+    optional: true,
+    first: true,
+    width: 92,
+  }),
+  metric({
+    id: 'client_tok_s',
+    title: 'End to end',
+    unit: 'tok/s',
+    about: 'Output tokens over the whole time of a request',
+    bigger: true,
+    width: 90,
+  }),
+  metric({
+    id: 'prefill_tok_s',
+    title: 'Prefill',
+    unit: 'tok/s',
+    about: 'Prompt tokens that were not cached over the time to the first token: a client’s view, queueing counts',
+    bigger: true,
+    width: 98,
+  }),
+  metric({
+    id: 'ttft_ms',
+    title: 'TTFT',
+    unit: 'ms',
+    about: 'Time to the first token',
+    show: milliseconds,
+    sub: percentiles('ttft_ms'),
+    width: 88,
+  }),
   metric({ id: 'tpot_ms', title: 'TPOT', unit: 'ms', about: 'Time per output token after the first', width: 98 }),
-  metric({ id: 'itl_ms', title: 'ITL', unit: 'ms', about: 'Gap between neighbouring tokens, all gaps pooled', show: milliseconds, sub: percentiles('itl_ms'), optional: true, width: 90 }),
-  metric({ id: 'queue_ms', title: 'Queue', unit: 'ms', about: 'How much later than intended a request was sent', show: milliseconds, optional: true, width: 88 }),
+  metric({
+    id: 'itl_ms',
+    title: 'ITL',
+    unit: 'ms',
+    about: 'Gap between neighbouring tokens, all gaps pooled',
+    show: milliseconds,
+    sub: percentiles('itl_ms'),
+    optional: true,
+    width: 90,
+  }),
+  metric({
+    id: 'queue_ms',
+    title: 'Queue',
+    unit: 'ms',
+    about: 'How much later than intended a request was sent',
+    show: milliseconds,
+    optional: true,
+    width: 88,
+  }),
   number({ id: 'prompt_tokens', title: 'Prompt', unit: 'tokens', about: 'Prompt tokens of a request', width: 72 }),
-  number({ id: 'cached_tokens', title: 'Cached', unit: 'tokens', about: 'Prompt tokens that the server took from its cache', width: 72, optional: true }),
+  number({
+    id: 'cached_tokens',
+    title: 'Cached',
+    unit: 'tokens',
+    about: 'Prompt tokens that the server took from its cache',
+    width: 72,
+    optional: true,
+  }),
   number({ id: 'output_tokens', title: 'Output', unit: 'tokens', about: 'Output tokens of a request', width: 72 }),
-  metric({ id: 'latency_ms', title: 'Latency', unit: 'ms', about: 'Time of a whole request; in an open loop from when it was meant to be sent', show: milliseconds, sub: percentiles('latency_ms'), width: 90 }),
+  metric({
+    id: 'latency_ms',
+    title: 'Latency',
+    unit: 'ms',
+    about: 'Time of a whole request; in an open loop from when it was meant to be sent',
+    show: milliseconds,
+    sub: percentiles('latency_ms'),
+    width: 90,
+  }),
   {
     id: 'memory',
     title: 'Memory',
-    about: 'Peak device memory while the row ran; below, resident memory of the server. Of a printed row, the change that its source states',
+    about:
+      'Peak device memory while the row ran; below, resident memory of the server. Of a printed row, the change ' +
+      'that its source states',
     width: 92,
     num: true,
     fields: ['vram_bytes', 'rss_bytes', 'memory'],
@@ -377,7 +286,10 @@ const COLUMNS: readonly Column[] = [
       const main = vram ?? rss;
       return main === null
         ? { main: [dash(whyMissing(rows, i, 'vram_bytes'))] }
-        : { main: [linked(rows, i, root, format.bytes(main))], sub: [vram !== null && rss !== null ? `${format.bytes(rss)} host` : vram !== null ? 'device' : 'host'] };
+        : {
+            main: [linked(rows, i, root, format.bytes(main))],
+            sub: [vram !== null && rss !== null ? `${format.bytes(rss)} host` : vram !== null ? 'device' : 'host'],
+          };
     },
   },
   text({
@@ -390,14 +302,20 @@ const COLUMNS: readonly Column[] = [
     cell: (rows, i) => {
       const cache = rows.text('cache', i) ?? 'unknown';
       const state = rows.text('cache_state', i);
-      return { main: [cache === 'none' ? dash('does not apply: no prompt cache in this test') : cache], sub: [cache === 'none' ? '' : (state ?? '')], title: rows.text('cache_reason', i) };
+      return {
+        main: [cache === 'none' ? dash('does not apply: no prompt cache in this test') : cache],
+        sub: [cache === 'none' ? '' : (state ?? '')],
+        title: rows.text('cache_reason', i),
+      };
     },
   }),
   {
     id: 'j_per_output_token',
     title: 'Energy',
     unit: 'J/token',
-    about: 'Joules per output token; below, what is left after idle power is taken off. Struck through where the window was not valid',
+    about:
+      'Joules per output token; below, what is left after idle power is taken off. Struck through where the ' +
+      'window was not valid',
     width: 90,
     num: true,
     fields: ['j_per_output_token', 'net_j_per_output_token', 'energy_valid', 'energy_reasons'],
@@ -418,8 +336,24 @@ const COLUMNS: readonly Column[] = [
       };
     },
   },
-  number({ id: 'j_per_prompt_token', title: 'Energy, prompt', unit: 'J/token', about: 'Joules per prompt token', show: (v) => format.figure(v, 3), width: 90, optional: true }),
-  number({ id: 'j_per_request', title: 'Energy, request', unit: 'J', about: 'Joules per request', show: (v) => format.figure(v, 3), width: 90, optional: true }),
+  number({
+    id: 'j_per_prompt_token',
+    title: 'Energy, prompt',
+    unit: 'J/token',
+    about: 'Joules per prompt token',
+    show: (v) => format.figure(v, 3),
+    width: 90,
+    optional: true,
+  }),
+  number({
+    id: 'j_per_request',
+    title: 'Energy, request',
+    unit: 'J',
+    about: 'Joules per request',
+    show: (v) => format.figure(v, 3),
+    width: 90,
+    optional: true,
+  }),
   {
     id: 'limit_share',
     title: 'Of the limit',
@@ -439,7 +373,9 @@ const COLUMNS: readonly Column[] = [
       return {
         main: [linked(rows, i, root, format.percent(share))],
         sub: [measured === null ? '' : `${format.figure(measured, 3)} ${unit}`],
-        title: `${rows.is('limit_kind', i, 'read') ? 'memory bandwidth' : 'matrix rate'}: ${format.percent(share)} of the measured ${measured ?? ''} ${unit}. ${rows.text('limit_rule', i) ?? ''}`,
+        title:
+          `${rows.is('limit_kind', i, 'read') ? 'memory bandwidth' : 'matrix rate'}: ` +
+          `${format.percent(share)} of the measured ${measured ?? ''} ${unit}. ${rows.text('limit_rule', i) ?? ''}`,
       };
     },
   },
@@ -456,13 +392,49 @@ const COLUMNS: readonly Column[] = [
       const top1 = rows.number('top1_agreement', i);
       const reason = rows.text('quality_reason', i) ?? (qualified ? 'measured' : 'nobody measured it');
       const measure = kl !== null ? `KL ${kl.toPrecision(2)}` : top1 !== null ? `top-1 ${format.percent(top1)}` : '';
-      return { main: [qualified ? 'qualified' : dash(reason)], sub: measure ? [linked(rows, i, root, measure)] : [], title: reason };
+      return {
+        main: [qualified ? 'qualified' : dash(reason)],
+        sub: measure ? [linked(rows, i, root, measure)] : [],
+        title: reason,
+      };
     },
   },
-  number({ id: 'request_rps', title: 'Requests', unit: '1/s', about: 'Requests per second that the server completed in an open loop', show: (v) => format.figure(v, 3), bigger: true, optional: true, width: 84 }),
-  number({ id: 'goodput_rps', title: 'Goodput', unit: '1/s', about: 'Requests per second within the latency target', show: (v) => format.figure(v, 3), bigger: true, optional: true, width: 84 }),
-  metric({ id: 'streams_decoding', title: 'Streams', unit: 'streams', about: 'Streams that decoded at the same time, on average: the concurrency if the server batches, 1 if it queues', optional: true, width: 84 }),
-  number({ id: 'depth', title: 'Depth', unit: 'tokens', about: 'Tokens in the context before the timed part', optional: true, width: 78 }),
+  number({
+    id: 'request_rps',
+    title: 'Requests',
+    unit: '1/s',
+    about: 'Requests per second that the server completed in an open loop',
+    show: (v) => format.figure(v, 3),
+    bigger: true,
+    optional: true,
+    width: 84,
+  }),
+  number({
+    id: 'goodput_rps',
+    title: 'Goodput',
+    unit: '1/s',
+    about: 'Requests per second within the latency target',
+    show: (v) => format.figure(v, 3),
+    bigger: true,
+    optional: true,
+    width: 84,
+  }),
+  metric({
+    id: 'streams_decoding',
+    title: 'Streams',
+    unit: 'streams',
+    about: 'Streams that decoded at the same time, on average: the concurrency if the server batches, 1 if it queues',
+    optional: true,
+    width: 84,
+  }),
+  number({
+    id: 'depth',
+    title: 'Depth',
+    unit: 'tokens',
+    about: 'Tokens in the context before the timed part',
+    optional: true,
+    width: 78,
+  }),
   number({ id: 'batch', title: 'Batch', about: 'Sequences in one batch', optional: true, width: 64 }),
   number({ id: 'failed', title: 'Failed', about: 'Requests that failed, warm-ups left out', width: 64 }),
   {
@@ -478,7 +450,11 @@ const COLUMNS: readonly Column[] = [
       const reasons = rows.json('verdict_reasons', i) ?? [];
       const button =
         found || reasons.length
-          ? h('button', { type: 'button', class: 'reasons', 'data-findings': i, 'aria-haspopup': 'dialog' }, found ? format.plural(found, 'finding') : format.plural(reasons.length, 'reason'))
+          ? h(
+              'button',
+              { type: 'button', class: 'reasons', 'data-findings': i, 'aria-haspopup': 'dialog' },
+              found ? format.plural(found, 'finding') : format.plural(reasons.length, 'reason'),
+            )
           : null;
       return { main: [chip(state)], sub: button ? [button] : [], title: reasons.join('; ') };
     },

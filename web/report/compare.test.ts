@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { addressOf, differenceText, differing, type Field, fieldsOf, idsOf, pairedOf, ratioVerdict, relation, unpairedRatio } from './compare';
+import {
+  addressOf,
+  differenceText,
+  differing,
+  type Field,
+  fieldsOf,
+  idsOf,
+  pairedOf,
+  ratioVerdict,
+  relation,
+  unpairedRatio,
+} from './compare';
 import type { CompareData } from './data';
 import type { Figure } from './rows';
 import { rowsOf } from './testing';
@@ -7,7 +18,11 @@ import { rowsOf } from './testing';
 const FIELDS: Field[] = [
   { name: 'model', classes: ['workload', 'stack', 'hardware'], values: ['m', 'm', 'm', 'm', 'other', ''] },
   { name: 'concurrency', classes: ['workload', 'stack', 'hardware'], values: ['1', '1', '1', '1', '4', ''] },
-  { name: 'engine', classes: ['stack', 'hardware'], values: ['llama.cpp', 'llama.cpp', 'llama.cpp', 'sluice', 'sluice', ''] },
+  {
+    name: 'engine',
+    classes: ['stack', 'hardware'],
+    values: ['llama.cpp', 'llama.cpp', 'llama.cpp', 'sluice', 'sluice', ''],
+  },
   { name: 'power_cap', classes: ['hardware'], values: ['350', '350', '450', '350', '350', ''] },
 ];
 const rows = rowsOf([
@@ -28,7 +43,11 @@ describe('what may be compared', () => {
   });
 
   it('refuses other work and says in what', () => {
-    expect(of(0, 4)).toEqual({ ranked: false, why: 'not the same work: model (m, other), concurrency (1, 4)', shared: null });
+    expect(of(0, 4)).toEqual({
+      ranked: false,
+      why: 'not the same work: model (m, other), concurrency (1, 4)',
+      shared: null,
+    });
   });
 
   it('refuses unfit rows before anything else', () => {
@@ -37,7 +56,10 @@ describe('what may be compared', () => {
   });
 
   it('refuses a row of measured quality beside one without', () => {
-    const mixed = rowsOf([{ qualified: 'true', unfit: null }, { qualified: 'false', unfit: null }]);
+    const mixed = rowsOf([
+      { qualified: 'true', unfit: null },
+      { qualified: 'false', unfit: null },
+    ]);
     expect(relation(mixed, FIELDS, 0, 1, 'A', 'B').why).toBe('only A has measured quality');
     expect(relation(mixed, FIELDS, 1, 0, 'A', 'B').why).toBe('only B has measured quality');
   });
@@ -45,16 +67,29 @@ describe('what may be compared', () => {
   it('writes out short values only', () => {
     const long = 'x'.repeat(24);
     expect(differenceText([{ name: 'sampling', classes: ['workload'], values: [long, 'y'] }], 0, 1)).toBe('sampling');
-    expect(differenceText(differing(FIELDS, 0, 5, 'workload'), 0, 5)).toBe('model (m, unknown), concurrency (1, unknown)');
+    expect(differenceText(differing(FIELDS, 0, 5, 'workload'), 0, 5)).toBe(
+      'model (m, unknown), concurrency (1, unknown)',
+    );
   });
 
   it('reads the fields of the data file', () => {
-    const data = { fields: [{ name: 'model', classes: ['workload'] }], values: [{ dict: ['m', 'n'], column: '0*2,,1' }], comparisons: [] } as unknown as CompareData;
+    const data = {
+      fields: [{ name: 'model', classes: ['workload'] }],
+      values: [{ dict: ['m', 'n'], column: '0*2,,1' }],
+      comparisons: [],
+    } as unknown as CompareData;
     expect(fieldsOf(data, 4)[0]?.values).toEqual(['m', 'm', '', 'n']);
   });
 });
 
-const figure = (median: number, lo: number | null, hi: number | null, level: number | null = 0.96): Figure => ({ median, lo, hi, size: { n: 11, level }, printed: false, digits: String(median) });
+const figure = (median: number, lo: number | null, hi: number | null, level: number | null = 0.96): Figure => ({
+  median,
+  lo,
+  hi,
+  size: { n: 11, level },
+  printed: false,
+  digits: String(median),
+});
 
 describe('ratios', () => {
   it('of rows measured apart hold whenever both medians lie in their intervals', () => {
@@ -66,8 +101,14 @@ describe('ratios', () => {
   });
 
   it('have no interval where a median has none, and none at all without both', () => {
-    expect(unpairedRatio(figure(100, null, null), figure(150, 140, 160))).toMatchObject({ value: 1.5, lo: null, hi: null });
-    expect(unpairedRatio({ ...figure(100, null, null), size: null, printed: true }, figure(150, 140, 160))?.how).toContain('printed');
+    expect(unpairedRatio(figure(100, null, null), figure(150, 140, 160))).toMatchObject({
+      value: 1.5,
+      lo: null,
+      hi: null,
+    });
+    expect(
+      unpairedRatio({ ...figure(100, null, null), size: null, printed: true }, figure(150, 140, 160))?.how,
+    ).toContain('printed');
     expect(unpairedRatio(null, figure(1, 1, 1))).toBeNull();
     expect(unpairedRatio(figure(0, 0, 0), figure(1, 1, 1))).toBeNull();
   });
@@ -81,10 +122,29 @@ describe('ratios', () => {
   });
 
   it('of a paired comparison turn with its rows', () => {
-    const line = { row: 'chat', metric: 'decode_tok_s', blocks: 12, ratio: 2, interval: [1.6, 2.5], level: 0.95, smallest_effect: 0.1, verdict: 'better', stopped: 'width', reasons: [], run: 'r', line: 9, a: 'r-1', b: 'r-2' };
+    const line = {
+      row: 'chat',
+      metric: 'decode_tok_s',
+      blocks: 12,
+      ratio: 2,
+      interval: [1.6, 2.5],
+      level: 0.95,
+      smallest_effect: 0.1,
+      verdict: 'better',
+      stopped: 'width',
+      reasons: [],
+      run: 'r',
+      line: 9,
+      a: 'r-1',
+      b: 'r-2',
+    };
     const data = { comparisons: [line, { ...line, a: null }] } as unknown as CompareData;
-    expect(pairedOf(data, 'r-1', 'r-2')).toMatchObject([{ ratio: 2, interval: [1.6, 2.5], verdict: 'better', turned: false }]);
-    expect(pairedOf(data, 'r-2', 'r-1')).toMatchObject([{ ratio: 0.5, interval: [0.4, 0.625], verdict: 'worse', turned: true }]);
+    expect(pairedOf(data, 'r-1', 'r-2')).toMatchObject([
+      { ratio: 2, interval: [1.6, 2.5], verdict: 'better', turned: false },
+    ]);
+    expect(pairedOf(data, 'r-2', 'r-1')).toMatchObject([
+      { ratio: 0.5, interval: [0.4, 0.625], verdict: 'worse', turned: true },
+    ]);
     expect(pairedOf(data, 'r-1', 'r-3')).toEqual([]);
   });
 });

@@ -20,7 +20,11 @@ export function fieldsOf(data: CompareData, n: number): Field[] {
   return data.fields.map((field, f) => {
     const column = data.values[f];
     const codes = expand(column?.column, n);
-    return { name: field.name, classes: field.classes, values: codes.map((code) => (code === '' ? '' : (column?.dict[Number(code)] ?? ''))) };
+    return {
+      name: field.name,
+      classes: field.classes,
+      values: codes.map((code) => (code === '' ? '' : (column?.dict[Number(code)] ?? ''))),
+    };
   });
 }
 
@@ -53,13 +57,22 @@ function unfitText(reason: string): string {
 }
 
 /** How row b stands to row a; the names are what the reasons call them. */
-export function relation(rows: Rows, fields: readonly Field[], a: number, b: number, nameA: string, nameB: string): Relation {
+export function relation(
+  rows: Rows,
+  fields: readonly Field[],
+  a: number,
+  b: number,
+  nameA: string,
+  nameB: string,
+): Relation {
   const unfit = [
     [nameA, rows.text('unfit', a)],
     [nameB, rows.text('unfit', b)],
   ].flatMap(([name, reason]) => (typeof reason === 'string' ? [`${name ?? ''} ${unfitText(reason)}`] : []));
   const work = differing(fields, a, b, 'workload');
-  const shared = work.length ? null : (CLASSES.filter((c) => differing(fields, a, b, c).length === 0).pop() ?? 'workload');
+  const shared = work.length
+    ? null
+    : (CLASSES.filter((c) => differing(fields, a, b, c).length === 0).pop() ?? 'workload');
   const refuse = (why: string): Relation => ({ ranked: false, why, shared });
   if (unfit.length) {
     return refuse(unfit.join('; '));
@@ -110,8 +123,28 @@ export function pairedOf(data: CompareData, a: string, b: string): Paired[] {
     }
     const flip = (v: number): number => (turned ? 1 / v : v);
     const interval = c.interval && (turned ? ([1 / c.interval[1], 1 / c.interval[0]] as [number, number]) : c.interval);
-    const verdict = turned && (c.verdict === 'better' || c.verdict === 'worse') ? (c.verdict === 'better' ? 'worse' : 'better') : c.verdict;
-    return [{ ratio: c.ratio === null ? null : flip(c.ratio), interval, level: c.level, blocks: c.blocks, verdict, stopped: c.stopped, reasons: c.reasons, smallest_effect: c.smallest_effect, run: c.run, line: c.line, metric: c.metric, turned }];
+    const verdict =
+      turned && (c.verdict === 'better' || c.verdict === 'worse')
+        ? c.verdict === 'better'
+          ? 'worse'
+          : 'better'
+        : c.verdict;
+    return [
+      {
+        ratio: c.ratio === null ? null : flip(c.ratio),
+        interval,
+        level: c.level,
+        blocks: c.blocks,
+        verdict,
+        stopped: c.stopped,
+        reasons: c.reasons,
+        smallest_effect: c.smallest_effect,
+        run: c.run,
+        line: c.line,
+        metric: c.metric,
+        turned,
+      },
+    ];
   });
 }
 
@@ -125,17 +158,42 @@ export function unpairedRatio(a: Figure | null, b: Figure | null): Ratio | null 
   }
   const value = b.median / a.median;
   if (a.printed || b.printed) {
-    return { value, lo: null, hi: null, level: null, how: 'of printed figures: their spread is not known, so the ratio has no interval' };
+    return {
+      value,
+      lo: null,
+      hi: null,
+      level: null,
+      how: 'of printed figures: their spread is not known, so the ratio has no interval',
+    };
   }
-  if (a.lo === null || a.hi === null || b.lo === null || b.hi === null || !(a.lo > 0) || a.size?.level == null || b.size?.level == null) {
+  if (
+    a.lo === null ||
+    a.hi === null ||
+    b.lo === null ||
+    b.hi === null ||
+    !(a.lo > 0) ||
+    a.size?.level == null ||
+    b.size?.level == null
+  ) {
     return { value, lo: null, hi: null, level: null, how: 'no interval: one of the medians has none' };
   }
   const level = Math.max(0, a.size.level + b.size.level - 1);
-  return { value, lo: b.lo / a.hi, hi: b.hi / a.lo, level, how: 'measured apart: wide enough to hold whenever both medians lie in their own intervals; what changed on the machine between the two runs is not in it' };
+  return {
+    value,
+    lo: b.lo / a.hi,
+    hi: b.hi / a.lo,
+    level,
+    how:
+      'measured apart: wide enough to hold whenever both medians lie in their own intervals; what changed on ' +
+      'the machine between the two runs is not in it',
+  };
 }
 
 /** Does a ratio say which is faster? Below 1 is better for times. */
-export function ratioVerdict(r: { lo: number | null; hi: number | null }, metric: string): 'better' | 'worse' | 'undecided' | null {
+export function ratioVerdict(
+  r: { lo: number | null; hi: number | null },
+  metric: string,
+): 'better' | 'worse' | 'undecided' | null {
   if (r.lo === null || r.hi === null) {
     return null;
   }

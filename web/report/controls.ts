@@ -44,7 +44,13 @@ function closeOutside(lists: readonly HTMLDetailsElement[]): void {
 export class Controls {
   readonly element: HTMLElement;
   private readonly tabs = new Map<string, HTMLButtonElement>();
-  private readonly search = h('input', { type: 'search', placeholder: 'Search', 'aria-label': 'Search rows', autocomplete: 'off', spellcheck: 'false' });
+  private readonly search = h('input', {
+    type: 'search',
+    placeholder: 'Search',
+    'aria-label': 'Search rows',
+    autocomplete: 'off',
+    spellcheck: 'false',
+  });
   private readonly lists = new Map<string, { details: HTMLDetailsElement; label: HTMLElement; panel: HTMLElement }>();
   private readonly count = h('p', { class: 'count', role: 'status' });
   private readonly clear = h('button', { type: 'button', class: 'link' }, 'Clear filters');
@@ -54,7 +60,11 @@ export class Controls {
 
   constructor(private readonly options: ControlsOptions) {
     const views = options.views.map((view) => {
-      const tab = h('button', { type: 'button', class: 'tab', 'aria-pressed': 'false', 'data-view': view.id }, view.title);
+      const tab = h(
+        'button',
+        { type: 'button', class: 'tab', 'aria-pressed': 'false', 'data-view': view.id },
+        view.title,
+      );
       on(tab, 'click', () => this.change((state) => ((state.view = view.id), (state.sort = ''))));
       this.tabs.set(view.id, tab);
       return tab;
@@ -66,7 +76,12 @@ export class Controls {
       this.change((state) => (state.facets.clear(), (state.words = '')));
       this.search.focus();
     });
-    const more = h('details', { class: 'more' }, h('summary', { class: 'button' }, 'Filters'), h('div', { class: 'facets', role: 'group', 'aria-label': 'Filters' }, ...facets));
+    const more = h(
+      'details',
+      { class: 'more' },
+      h('summary', { class: 'button' }, 'Filters'),
+      h('div', { class: 'facets', role: 'group', 'aria-label': 'Filters' }, ...facets),
+    );
     // On a wide screen the facets stand in a row; on a narrow one they are behind one button.
     const wide = matchMedia('(min-width: 760px)');
     const open = (): void => void (more.open = wide.matches);
@@ -78,7 +93,9 @@ export class Controls {
       'div',
       { class: 'controls' },
       views.length > 1 ? h('div', { class: 'tabs', role: 'group', 'aria-label': 'View' }, ...views) : null,
-      options.search ? h('div', { class: 'ask' }, h('div', { class: 'search' }, this.search), facets.length ? more : null) : null,
+      options.search
+        ? h('div', { class: 'ask' }, h('div', { class: 'search' }, this.search), facets.length ? more : null)
+        : null,
       this.active,
       h('div', { class: 'result' }, this.count, this.clear, h('span', { class: 'grow' }), downloads),
     );
@@ -144,7 +161,13 @@ export class Controls {
       replace(
         list.panel,
         ...choices.map(({ value }) =>
-          h('label', { class: 'choice' }, h('input', { type: 'checkbox', value }), h('span', { class: 'name' }, facet.show(value)), h('span', { class: 'n' })),
+          h(
+            'label',
+            { class: 'choice' },
+            h('input', { type: 'checkbox', value }),
+            h('span', { class: 'name' }, facet.show(value)),
+            h('span', { class: 'n' }),
+          ),
         ),
       );
     }
@@ -191,7 +214,12 @@ export class Controls {
         }
       }
       for (const value of chosen) {
-        const off = h('button', { type: 'button', class: 'pill', 'aria-label': `Remove filter ${facet.title}: ${facet.show(value)}` }, `${facet.title}: ${facet.show(value)}`, h('span', { 'aria-hidden': 'true' }, ' ×'));
+        const off = h(
+          'button',
+          { type: 'button', class: 'pill', 'aria-label': `Remove filter ${facet.title}: ${facet.show(value)}` },
+          `${facet.title}: ${facet.show(value)}`,
+          h('span', { 'aria-hidden': 'true' }, ' ×'),
+        );
         on(off, 'click', () => {
           this.change((s) => {
             s.facets.get(facet.key)?.delete(value);

@@ -25,7 +25,25 @@ describe('CSV', () => {
 
 describe('JSON', () => {
   it('is a list of objects, with what is not known left out', () => {
-    const rows = rowsOf([{ run: 'ab', line: 1, label: '</script>', findings: [{ level: 'wrong', field: null, text: 'x' }], ttft_ms: null, 'decode_tok_s.size': { n: 5, level: 0.9375 } }]);
-    expect(JSON.parse(toJson(rows, [0]))).toEqual([{ id: 'ab-1', run: 'ab', line: 1, label: '</script>', findings: [{ level: 'wrong', field: null, text: 'x' }], 'decode_tok_s.size': { n: 5, level: 0.9375 } }]);
+    const rows = rowsOf([
+      {
+        run: 'ab',
+        line: 1,
+        label: '</script>',
+        findings: [{ level: 'wrong', field: null, text: 'x' }],
+        ttft_ms: null,
+        'decode_tok_s.size': { n: 5, level: 0.9375 },
+      },
+    ]);
+    expect(JSON.parse(toJson(rows, [0]))).toEqual([
+      {
+        id: 'ab-1',
+        run: 'ab',
+        line: 1,
+        label: '</script>',
+        findings: [{ level: 'wrong', field: null, text: 'x' }],
+        'decode_tok_s.size': { n: 5, level: 0.9375 },
+      },
+    ]);
   });
 });

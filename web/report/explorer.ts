@@ -2,6 +2,7 @@
  * A table with its question: what the address asks for is found, ordered and shown; what the reader changes goes back
  * into the address, so that a page can be sent on, reloaded and gone back from.
  */
+import { addressOf } from './compare';
 import { Controls } from './controls';
 import { type Child, announce, h, on } from './dom';
 import { save, toCsv, toJson } from './download';
@@ -12,7 +13,7 @@ import { Grid, NARROW } from './grid';
 import type { Rows } from './rows';
 import { sorted } from './sort';
 import { type View, shownColumns } from './views';
-import type { Column } from './columns';
+import type { Column } from './cells';
 
 export interface ExplorerOptions {
   rows: Rows;
@@ -34,7 +35,14 @@ const SEARCHED_MIN = 8;
 /** On a narrow screen: first what a row is and did, then its figures, and last what is mostly the same. */
 function narrowed(list: readonly Column[]): Column[] {
   const last = ['kind', 'comparable', 'label', 'backend'];
-  const rank = (c: Column): number => (c.pinned && c === list.find((other) => other.pinned) ? 0 : c.id === 'workload' || c.id === 'concurrency' ? 1 : last.includes(c.id) ? 3 : 2);
+  const rank = (c: Column): number =>
+    c.pinned && c === list.find((other) => other.pinned)
+      ? 0
+      : c.id === 'workload' || c.id === 'concurrency'
+        ? 1
+        : last.includes(c.id)
+          ? 3
+          : 2;
   return [...list].sort((a, b) => rank(a) - rank(b));
 }
 
@@ -69,10 +77,16 @@ export function explorer(options: ExplorerOptions): HTMLElement {
       const second = column.bigger ? column.id : `-${column.id}`;
       state.sort = state.sort === first ? second : state.sort === second ? '' : first;
       update(false);
-      announce(state.sort ? `Sorted by ${column.title}, ${state.sort.startsWith('-') ? 'descending' : 'ascending'}` : 'In the order of the records');
+      announce(
+        state.sort
+          ? `Sorted by ${column.title}, ${state.sort.startsWith('-') ? 'descending' : 'ascending'}`
+          : 'In the order of the records',
+      );
     },
     choose: (id, chosen) => {
-      state.chosen = chosen ? [...state.chosen.filter((other) => other !== id), id].slice(-CHOSEN_MAX) : state.chosen.filter((other) => other !== id);
+      state.chosen = chosen
+        ? [...state.chosen.filter((other) => other !== id), id].slice(-CHOSEN_MAX)
+        : state.chosen.filter((other) => other !== id);
       update(false);
     },
     showFindings: (i) => showFindings(rows, i, root),
@@ -86,7 +100,11 @@ export function explorer(options: ExplorerOptions): HTMLElement {
     download: (format, all) => {
       const order = all ? Array.from({ length: rows.n }, (_, i) => i) : current;
       const name = `${options.name}${all ? '' : '-shown'}.${format}`;
-      save(name, format === 'csv' ? 'text/csv' : 'application/json', format === 'csv' ? toCsv(rows, order) : toJson(rows, order));
+      save(
+        name,
+        format === 'csv' ? 'text/csv' : 'application/json',
+        format === 'csv' ? toCsv(rows, order) : toJson(rows, order),
+      );
       announce(`${plural(order.length, 'row')} saved as ${name}`);
     },
   });
@@ -136,8 +154,8 @@ export function explorer(options: ExplorerOptions): HTMLElement {
       }
     }
     // The same rows in the same order keep their place in the scroll.
-    const key = `${state.view} ${state.sort} ${list.length === current.length && list.every((i, k) => i === current[k])}`;
-    const same = key === lastKey && key.endsWith('true');
+    const key = `${state.view} ${state.sort}`;
+    const same = key === lastKey && list.length === current.length && list.every((i, k) => i === current[k]);
     lastKey = key;
     current = same ? current : list;
     const sort = state.sort || (view.sort ?? '');
@@ -146,9 +164,20 @@ export function explorer(options: ExplorerOptions): HTMLElement {
       order: current,
       sort: sort ? { id: sort.replace(/^-/, ''), descending: sort.startsWith('-') } : null,
       chosen: new Set(state.chosen),
-      empty: rows.n === 0 ? ['No rows.'] : left > 0 ? [`No ${view.kept ?? 'rows of this view'} among the ${plural(found.rows.length, 'row')} that match.`] : ['No row matches. Take a filter off to see more.'],
+      empty:
+        rows.n === 0
+          ? ['No rows.']
+          : left > 0
+            ? [`No ${view.kept ?? 'rows of this view'} among the ${plural(found.rows.length, 'row')} that match.`]
+            : ['No row matches. Take a filter off to see more.'],
     });
-    controls.update(state, found.choices, current.length, rows.n, left > 0 ? `, this view leaves ${plural(left, 'matching row')} out` : '');
+    controls.update(
+      state,
+      found.choices,
+      current.length,
+      rows.n,
+      left > 0 ? `, this view leaves ${plural(left, 'matching row')} out` : '',
+    );
     drawTray();
     if (!same) {
       options.shown?.(current);
@@ -165,10 +194,12 @@ export function explorer(options: ExplorerOptions): HTMLElement {
         state.chosen = [];
         update(false);
       });
-      const address = `${root}compare.html?${state.chosen.map((id, k) => `${String.fromCharCode(97 + k)}=${encodeURIComponent(id)}`).join('&')}`;
+      const address = `${root}compare.html${addressOf(state.chosen)}`;
       tray.append(
         h('span', {}, `${plural(n, 'row')} chosen`),
-        n > 1 ? h('a', { class: 'button primary', href: address }, 'Compare') : h('span', { class: 'soft' }, 'choose another one to compare'),
+        n > 1
+          ? h('a', { class: 'button primary', href: address }, 'Compare')
+          : h('span', { class: 'soft' }, 'choose another one to compare'),
         clear,
       );
     }

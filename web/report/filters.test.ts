@@ -54,7 +54,10 @@ const rows = rowsOf([
 ]);
 const match = (fragment: string): { rows: number[]; count: (facet: string) => Record<string, number> } => {
   const found = new Finder(rows).match(fromFragment(fragment, VIEWS, columns));
-  return { rows: found.rows, count: (facet) => Object.fromEntries((found.choices.get(facet) ?? []).map((c) => [c.value, c.count])) };
+  return {
+    rows: found.rows,
+    count: (facet) => Object.fromEntries((found.choices.get(facet) ?? []).map((c) => [c.value, c.count])),
+  };
 };
 
 describe('matching', () => {

@@ -1,4 +1,4 @@
-/* What is shown, as the address says it: facets, words, view, order and chosen rows, each kept in the URL's fragment. */
+/* What is shown, as the address says it: facets, words, view, order and chosen rows, all in the URL's fragment. */
 import type { NumberColumn, TextColumn } from './data';
 import type { Rows } from './rows';
 
@@ -103,7 +103,11 @@ export function toFragment(state: State, views: readonly string[]): string {
 }
 
 /** The state that a fragment asks for; what it does not know is ignored. */
-export function fromFragment(fragment: string, views: readonly string[], columns: (view: string) => readonly string[]): State {
+export function fromFragment(
+  fragment: string,
+  views: readonly string[],
+  columns: (view: string) => readonly string[],
+): State {
   const params = new URLSearchParams(fragment.replace(/^#/, ''));
   const wanted = params.get('view');
   const view = wanted !== null && views.includes(wanted) ? wanted : (views[0] ?? '');
@@ -117,7 +121,9 @@ export function fromFragment(fragment: string, views: readonly string[], columns
   state.words = params.get('q') ?? '';
   const sort = params.get('sort') ?? '';
   state.sort = columns(view).includes(sort.replace(/^-/, '')) ? sort : '';
-  state.chosen = [...new Set((params.get('rows') ?? '').split(' ').filter((id) => /^[0-9a-f]{1,32}-[0-9]{1,9}$/.test(id)))];
+  state.chosen = [
+    ...new Set((params.get('rows') ?? '').split(' ').filter((id) => /^[0-9a-f]{1,32}-[0-9]{1,9}$/.test(id))),
+  ];
   return state;
 }
 
@@ -230,7 +236,10 @@ export class Finder {
     const choices = new Map<string, Choice[]>();
     this.coded.forEach(({ facet, values }, f) => {
       const list = values.map((value, code) => ({ value, count: counts[f]?.[code] ?? 0 }));
-      choices.set(facet.key, list.sort((a, b) => compareValues(a.value, b.value, facet.numeric ?? false)));
+      choices.set(
+        facet.key,
+        list.sort((a, b) => compareValues(a.value, b.value, facet.numeric ?? false)),
+      );
     });
     return { rows: found, choices };
   }

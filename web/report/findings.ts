@@ -1,7 +1,8 @@
-/* What was found in a row, in a dialog: the verdict's reasons and every finding of the checker with what it is about. */
+/* What was found in a row, in a dialog: the verdict's reasons and every finding of the checker. */
 import { h, on, replace } from './dom';
 import type { Finding, FindingLevel } from './data';
-import { chip, comparableAbout } from './columns';
+import { chip } from './cells';
+import { comparableAbout } from './columns';
 import type { Rows } from './rows';
 
 const FIELDS: Record<string, string> = {
@@ -33,7 +34,9 @@ export function findingList(findings: readonly Finding[]): HTMLElement {
   return h(
     'ul',
     { class: 'findings' },
-    ...findings.map((f) => h('li', {}, levelChip(f.level), f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text)),
+    ...findings.map((f) =>
+      h('li', {}, levelChip(f.level), f.field === null ? null : h('b', {}, `${fieldName(f.field)}: `), f.text),
+    ),
   );
 }
 
@@ -52,7 +55,11 @@ export function showFindings(rows: Rows, i: number, root: string): void {
   const comparable = rows.text('comparable', i);
   replace(
     dialog,
-    h('h2', { id: 'findings-title' }, `${rows.text('row', i) ?? 'Row'} · ${rows.text('engine', i) ?? ''} · ${rows.text('hardware', i) ?? ''}`),
+    h(
+      'h2',
+      { id: 'findings-title' },
+      `${rows.text('row', i) ?? 'Row'} · ${rows.text('engine', i) ?? ''} · ${rows.text('hardware', i) ?? ''}`,
+    ),
     reasons.length ? h('h3', {}, 'Verdict: ', rows.text('verdict', i)) : null,
     reasons.length ? h('ul', {}, ...reasons.map((reason) => h('li', {}, reason))) : null,
     findings.length ? h('h3', {}, 'What the checker found') : null,

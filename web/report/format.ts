@@ -1,4 +1,4 @@
-/* Figures as text. Digits follow what a measurement can carry: four for a median, three for the ends of its interval. */
+/* Figures as text. Digits follow what a measurement carries: four for a median, three for its interval's ends. */
 
 export const DASH = '—';
 const THIN = '\u202f'; // narrow no-break space

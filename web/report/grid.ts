@@ -4,7 +4,8 @@
  * is known without laying it out. For printing, all rows are there.
  */
 import { type Child, append, h, on } from './dom';
-import { type Column, findingsAgainst } from './columns';
+import type { Column } from './cells';
+import { findingsAgainst } from './columns';
 import type { Finding } from './data';
 import type { Rows } from './rows';
 
@@ -64,15 +65,32 @@ export class Grid {
 
   constructor(private readonly options: GridOptions) {
     append(this.body, this.above, this.below);
-    append(this.table, h('caption', { class: 'visually-hidden' }, options.label), this.columnGroup, this.head, this.body);
+    append(
+      this.table,
+      h('caption', { class: 'visually-hidden' }, options.label),
+      this.columnGroup,
+      this.head,
+      this.body,
+    );
     this.box = h('div', { class: 'grid-box', tabindex: 0, role: 'region', 'aria-label': options.label }, this.table);
-    const marked = Array.from({ length: options.rows.n }, (_, i) => i).some((i) => findingsAgainst(options.rows, i).some((f) => f.field !== null));
+    const marked = Array.from({ length: options.rows.n }, (_, i) => i).some((i) =>
+      findingsAgainst(options.rows, i).some((f) => f.field !== null),
+    );
     this.element = h(
       'div',
       { class: 'grid-frame' },
       this.box,
       this.nothing,
-      marked ? h('p', { class: 'key' }, h('span', { class: 'flag marked-wrong', 'aria-hidden': 'true' }), 'a figure that does not hold, ', h('span', { class: 'flag', 'aria-hidden': 'true' }), 'one that the checker doubts: a click on it, or on the findings in the last column, says why') : null,
+      marked
+        ? h(
+            'p',
+            { class: 'key' },
+            h('span', { class: 'flag marked-wrong', 'aria-hidden': 'true' }),
+            'a figure that does not hold, ',
+            h('span', { class: 'flag', 'aria-hidden': 'true' }),
+            'one that the checker doubts: a click on it, or on the findings in the last column, says why',
+          )
+        : null,
     );
     on(this.box, 'scroll', () => {
       this.box.classList.toggle('scrolled', this.box.scrollLeft > 0);
@@ -95,7 +113,10 @@ export class Grid {
   show(content: GridContent): void {
     const before = this.content;
     this.content = content;
-    const sameHead = before.columns === content.columns && before.sort?.id === content.sort?.id && before.sort?.descending === content.sort?.descending;
+    const sameHead =
+      before.columns === content.columns &&
+      before.sort?.id === content.sort?.id &&
+      before.sort?.descending === content.sort?.descending;
     if (!sameHead) {
       this.drawHead(before.columns !== content.columns);
     }
@@ -149,7 +170,10 @@ export class Grid {
     const pinned = columns.find((c) => c.pinned);
     if (columnsChanged) {
       this.columnGroup.replaceChildren();
-      const widths = [...(this.options.choose ? [34] : []), ...columns.map((c) => (c === pinned && this.narrow.matches ? Math.min(c.width, PINNED_NARROW) : c.width))];
+      const widths = [
+        ...(this.options.choose ? [34] : []),
+        ...columns.map((c) => (c === pinned && this.narrow.matches ? Math.min(c.width, PINNED_NARROW) : c.width)),
+      ];
       append(this.columnGroup, ...widths.map((width) => h('col', { width })));
       this.table.style.minWidth = `${widths.reduce((a, b) => a + b, 0)}px`;
     }
@@ -165,13 +189,25 @@ export class Grid {
         h(
           'button',
           { type: 'button', 'data-column': c.id, title: `${c.about}${c.unit ? ` (${c.unit})` : ''}` },
-          h('span', { class: 'head' }, c.title, h('span', { class: 'arrow', 'aria-hidden': 'true' }, mine ? (sort.descending ? '↓' : '↑') : '')),
+          h(
+            'span',
+            { class: 'head' },
+            c.title,
+            h('span', { class: 'arrow', 'aria-hidden': 'true' }, mine ? (sort.descending ? '↓' : '↑') : ''),
+          ),
           c.unit ? h('span', { class: 'unit' }, c.unit) : null,
         ),
       );
     });
     this.head.replaceChildren(
-      h('tr', { 'aria-rowindex': 1 }, this.options.choose ? h('th', { scope: 'col', class: 'choose' }, h('span', { class: 'visually-hidden' }, 'Compare')) : null, ...cells),
+      h(
+        'tr',
+        { 'aria-rowindex': 1 },
+        this.options.choose
+          ? h('th', { scope: 'col', class: 'choose' }, h('span', { class: 'visually-hidden' }, 'Compare'))
+          : null,
+        ...cells,
+      ),
     );
   }
 
@@ -181,9 +217,14 @@ export class Grid {
     const findings = findingsAgainst(rows, i);
     const pinned = this.content.columns.find((c) => c.pinned);
     const id = rows.id(i);
-    const tr = h('tr', { 'aria-rowindex': index + 2, 'data-id': id, class: this.content.chosen.has(id) ? 'chosen' : null });
+    const tr = h('tr', {
+      'aria-rowindex': index + 2,
+      'data-id': id,
+      class: this.content.chosen.has(id) ? 'chosen' : null,
+    });
     if (choose) {
-      const name = `Compare ${rows.text('hardware', i) ?? ''} ${rows.text('engine', i) ?? ''} ${rows.text('row', i) ?? ''}`;
+      const about = ['hardware', 'engine', 'row'] as const;
+      const name = `Compare ${about.map((column) => rows.text(column, i) ?? '').join(' ')}`;
       const box = h('input', { type: 'checkbox', 'data-row': id, 'aria-label': name });
       box.checked = this.content.chosen.has(id);
       tr.append(h('td', { class: 'choose' }, h('label', {}, box)));
@@ -193,16 +234,29 @@ export class Grid {
       const found = findings.filter((f) => f.field !== null && c.fields.includes(f.field));
       const mark = worst(found);
       const title = [cell.title, ...found.map((f) => `${f.level}: ${f.text}`)].filter(Boolean).join('\n');
-      const classes = [c.num ? 'num' : '', c === pinned ? 'pinned' : '', mark ? `marked marked-${mark.level}` : ''].join(' ').trim();
+      const classes = [c.num ? 'num' : '', c === pinned ? 'pinned' : '', mark ? `marked marked-${mark.level}` : '']
+        .join(' ')
+        .trim();
       tr.append(
         h(
           c === pinned ? 'th' : 'td',
-          { class: classes || null, title: title || null, scope: c === pinned ? 'row' : null, 'data-findings': mark ? i : null },
+          {
+            class: classes || null,
+            title: title || null,
+            scope: c === pinned ? 'row' : null,
+            'data-findings': mark ? i : null,
+          },
           h(
             'div',
             { class: 'main' },
             ...cell.main,
-            mark ? h('span', { class: 'flag' }, h('span', { class: 'visually-hidden' }, ` (${mark.level}: see the findings)`)) : null,
+            mark
+              ? h(
+                  'span',
+                  { class: 'flag' },
+                  h('span', { class: 'visually-hidden' }, ` (${mark.level}: see the findings)`),
+                )
+              : null,
           ),
           h('div', { class: 'sub' }, ...(cell.sub ?? [])),
         ),

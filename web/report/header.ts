@@ -11,7 +11,11 @@ const CHOICES: readonly { value: ThemeChoice; title: string }[] = [
 /** Adds the choice of light or dark to the page's header. */
 export function startHeader(): void {
   startTheme();
-  const select = h('select', { id: 'theme' }, ...CHOICES.map(({ value, title }) => h('option', { value, selected: value === themeChoice() }, title)));
+  const select = h(
+    'select',
+    { id: 'theme' },
+    ...CHOICES.map(({ value, title }) => h('option', { value, selected: value === themeChoice() }, title)),
+  );
   on(select, 'change', () => setTheme(select.value as ThemeChoice));
   document.querySelector('header.site')?.append(h('label', { class: 'theme' }, h('span', {}, 'Theme'), select));
 }

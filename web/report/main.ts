@@ -65,11 +65,15 @@ async function start(): Promise<void> {
       replace(main, ...nodes);
       document.body.classList.add('live');
     } else {
-      notice(main, 'The data of this page could not be loaded: what follows is its plain form. Is the folder "data" beside it?');
+      notice(
+        main,
+        'The data of this page could not be loaded: what follows is its plain form. Is the folder "data" beside it?',
+      );
     }
   } catch (error) {
     // The plain form is still there; a reader is told why it is all there is.
-    notice(main, `The data of this page cannot be read (${error instanceof Error ? error.message : String(error)}): what follows is its plain form.`);
+    const why = error instanceof Error ? error.message : String(error);
+    notice(main, `The data of this page cannot be read (${why}): what follows is its plain form.`);
     throw error;
   }
 }

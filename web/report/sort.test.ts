@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { sorted } from './sort';
 
-const order = (keys: (number | string | null)[], descending = false): number[] => [...sorted(keys.length, (i) => keys[i] ?? null, descending)];
+const order = (keys: (number | string | null)[], descending = false): number[] => [
+  ...sorted(keys.length, (i) => keys[i] ?? null, descending),
+];
 
 describe('sorting', () => {
   it('puts what is not known last, both ways', () => {
@@ -23,6 +25,8 @@ describe('sorting', () => {
   it('orders 10,000 rows in a few milliseconds', () => {
     const keys = Array.from({ length: 10_000 }, (_, i) => (i * 7919) % 10_007);
     const result = order(keys);
-    expect(result.every((row, k) => k === 0 || (keys[result[k - 1] as number] as number) <= (keys[row] as number))).toBe(true);
+    expect(
+      result.every((row, k) => k === 0 || (keys[result[k - 1] as number] as number) <= (keys[row] as number)),
+    ).toBe(true);
   });
 });

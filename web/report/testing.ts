@@ -9,7 +9,9 @@ export function tableOf(rows: readonly PlainRow[]): Table {
   const columns: Record<string, string> = {};
   const dict: Record<string, unknown[]> = {};
   for (const name of new Set(rows.flatMap((row) => Object.keys(row)))) {
-    const isNumber = rows.every((row) => row[name] === undefined || row[name] === null || typeof row[name] === 'number');
+    const isNumber = rows.every(
+      (row) => row[name] === undefined || row[name] === null || typeof row[name] === 'number',
+    );
     const entries = name.endsWith('.size') ? 'size' : name;
     columns[name] = rows
       .map((row) => {

@@ -35,7 +35,14 @@ export interface DotsOptions {
 
 const LINE = 38;
 
-function line(d: Dot, x: Scale, top: number, left: number, right: number, narrow: boolean): { nodes: SVGElement[]; mark: Mark } {
+function line(
+  d: Dot,
+  x: Scale,
+  top: number,
+  left: number,
+  right: number,
+  narrow: boolean,
+): { nodes: SVGElement[]; mark: Mark } {
   const y = top + (narrow ? 34 : 17);
   const nodes: SVGElement[] = [s('line', { class: 'grid', x1: left, x2: right, y1: y, y2: y })];
   if (narrow) {
@@ -50,7 +57,9 @@ function line(d: Dot, x: Scale, top: number, left: number, right: number, narrow
     nodes.push(s('line', { class: 'roof', x1: roof, x2: roof, y1: y - 9, y2: y + 9 }));
   }
   if (typeof d.lo === 'number' && typeof d.hi === 'number') {
-    nodes.push(s('path', { class: `whisker s${d.series + 1}`, d: `M${x.at(d.lo).toFixed(1)} ${y}H${x.at(d.hi).toFixed(1)}` }));
+    nodes.push(
+      s('path', { class: `whisker s${d.series + 1}`, d: `M${x.at(d.lo).toFixed(1)} ${y}H${x.at(d.hi).toFixed(1)}` }),
+    );
   }
   nodes.push(marker(d.series, x.at(d.value), y, 5, d.hollow));
   nodes.push(textAt(right + 10, y + 4, d.note, 'start', 'dot-note'));
@@ -58,7 +67,9 @@ function line(d: Dot, x: Scale, top: number, left: number, right: number, narrow
 }
 
 function scaleOf(options: DotsOptions, from: number, to: number): Scale {
-  const values = options.dots.flatMap((d) => [d.value, d.lo, d.hi, d.roof].filter((v): v is number => typeof v === 'number'));
+  const values = options.dots.flatMap((d) =>
+    [d.value, d.lo, d.hi, d.roof].filter((v): v is number => typeof v === 'number'),
+  );
   if (options.reference !== undefined) {
     const reference = options.reference;
     const pad = 1.06;
@@ -67,7 +78,7 @@ function scaleOf(options: DotsOptions, from: number, to: number): Scale {
     if (high / low > 6) {
       return logarithmic(low, high, from, to, 7);
     }
-    // Equal factors are equal distances: twice as fast lies as far from 1 as half as fast. The ticks stay round numbers.
+    // Equal factors are equal distances: twice as fast lies as far from 1 as half as fast. Ticks stay round.
     const { ticks, decimals } = linear(low, high, from, to, 6, false);
     const a = Math.log(low);
     return {
@@ -88,7 +99,9 @@ export function dots(options: DotsOptions): HTMLElement {
     table: options.table,
     empty: options.dots.length ? null : (options.empty ?? 'Nothing to draw.'),
     legend: [
-      ...(options.legend.length > 1 || options.legendExtra ? options.legend.map((name, i) => legendEntry(i, name)) : []),
+      ...(options.legend.length > 1 || options.legendExtra
+        ? options.legend.map((name, i) => legendEntry(i, name))
+        : []),
       ...(options.legendExtra ?? []),
     ],
     draw: (width) => {

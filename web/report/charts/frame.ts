@@ -58,7 +58,10 @@ export function marker(i: number, x: number, y: number, size = 4.5, hollow = fal
     case 'down':
       return path(`M${x} ${y + r * 1.15}L${x + r * 1.1} ${y - r * 0.85}H${x - r * 1.1}Z`);
     case 'cross':
-      return s('path', { class: `${attributes.class} stroke`, d: `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}` });
+      return s('path', {
+        class: `${attributes.class} stroke`,
+        d: `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`,
+      });
     case 'plus':
       return s('path', { class: `${attributes.class} stroke`, d: `M${x} ${y - r}V${y + r}M${x - r} ${y}H${x + r}` });
     case 'bar':
@@ -90,7 +93,11 @@ function dataTable(title: string, table: DataTable): HTMLElement {
           'tr',
           {},
           ...row.map((cell, i) =>
-            h(i === 0 ? 'th' : 'td', i === 0 ? { scope: 'row' } : { class: 'num' }, cell.href ? h('a', { href: cell.href }, cell.text) : cell.text),
+            h(
+              i === 0 ? 'th' : 'td',
+              i === 0 ? { scope: 'row' } : { class: 'num' },
+              cell.href ? h('a', { href: cell.href }, cell.text) : cell.text,
+            ),
           ),
         ),
       );
@@ -101,7 +108,11 @@ function dataTable(title: string, table: DataTable): HTMLElement {
           h(
             'table',
             { class: 'plain' },
-            h('thead', {}, h('tr', {}, ...table.head.map((name, i) => h('th', { scope: 'col', class: i ? 'num' : null }, name)))),
+            h(
+              'thead',
+              {},
+              h('tr', {}, ...table.head.map((name, i) => h('th', { scope: 'col', class: i ? 'num' : null }, name))),
+            ),
             h('tbody', {}, ...body),
           ),
         ),
@@ -194,7 +205,12 @@ export function frame(options: FrameOptions): HTMLElement {
   const figure = h(
     'figure',
     { class: 'chart' },
-    h('figcaption', {}, h('h3', { id: titleId }, options.title), h('p', { id: aboutId, class: 'about' }, ...options.about)),
+    h(
+      'figcaption',
+      {},
+      h('h3', { id: titleId }, options.title),
+      h('p', { id: aboutId, class: 'about' }, ...options.about),
+    ),
   );
   if (options.empty) {
     figure.append(h('p', { class: 'empty' }, options.empty));
@@ -204,7 +220,14 @@ export function frame(options: FrameOptions): HTMLElement {
   const surface = h('div', { class: 'surface' });
   const box = h(
     'div',
-    { class: 'plot', tabindex: 0, role: 'group', 'aria-roledescription': 'chart', 'aria-labelledby': titleId, 'aria-describedby': aboutId },
+    {
+      class: 'plot',
+      tabindex: 0,
+      role: 'group',
+      'aria-roledescription': 'chart',
+      'aria-labelledby': titleId,
+      'aria-describedby': aboutId,
+    },
     surface,
     tip,
   );
@@ -215,7 +238,13 @@ export function frame(options: FrameOptions): HTMLElement {
       surface,
       s(
         'svg',
-        { width: drawing.width, height: drawing.height, viewBox: `0 0 ${drawing.width} ${drawing.height}`, 'aria-hidden': 'true', focusable: 'false' },
+        {
+          width: drawing.width,
+          height: drawing.height,
+          viewBox: `0 0 ${drawing.width} ${drawing.height}`,
+          'aria-hidden': 'true',
+          focusable: 'false',
+        },
         ...drawing.nodes,
         s('circle', { class: 'ring', r: 8, visibility: 'hidden' }),
       ),

@@ -87,7 +87,12 @@ export function lines(options: LinesOptions): HTMLElement {
           const d = points.map(([t, v], k) => `${k ? 'L' : 'M'}${x.at(t).toFixed(1)} ${y.at(v).toFixed(1)}`).join('');
           nodes.push(s('path', { class: `line s${i + 1}`, d }));
           for (const [t, v] of thin(options.time, track.values, 40)) {
-            marks.push({ x: x.at(t), y: y.at(v), text: `${track.name}: ${figure(v)} ${panel.unit} at ${figure(t, 3)} s`, href: options.href ?? null });
+            marks.push({
+              x: x.at(t),
+              y: y.at(v),
+              text: `${track.name}: ${figure(v)} ${panel.unit} at ${figure(t, 3)} s`,
+              href: options.href ?? null,
+            });
           }
         });
       });

@@ -58,7 +58,14 @@ export function axes(x: Scale, y: Scale, area: Area, xLabel: string, yLabel: str
   for (const t of y.ticks) {
     const at = y.at(t);
     nodes.push(s('line', { class: 'grid', x1: area.left, x2: area.right, y1: at, y2: at }));
-    nodes.push(textAt(area.left - 8, at + 4, fixed(t, y.log ? Math.max(0, -Math.floor(Math.log10(t) + 1e-9)) : y.decimals), 'end'));
+    nodes.push(
+      textAt(
+        area.left - 8,
+        at + 4,
+        fixed(t, y.log ? Math.max(0, -Math.floor(Math.log10(t) + 1e-9)) : y.decimals),
+        'end',
+      ),
+    );
   }
   let end = -Infinity;
   for (const t of xTicks ?? x.ticks) {
@@ -83,7 +90,15 @@ export interface Area {
   bottom: number;
 }
 
-function drawSeries(series: Series, index: number, x: Scale, y: Scale, area: Area, nodes: SVGElement[], marks: Mark[]): void {
+function drawSeries(
+  series: Series,
+  index: number,
+  x: Scale,
+  y: Scale,
+  area: Area,
+  nodes: SVGElement[],
+  marks: Mark[],
+): void {
   if (series.line && series.points.length > 1) {
     const d = series.points.map((p, i) => `${i ? 'L' : 'M'}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join('');
     nodes.push(s('path', { class: `line s${index + 1}`, d }));
@@ -114,14 +129,22 @@ export function plot(options: PlotOptions): HTMLElement {
     table: options.table,
     empty: points.length ? null : (options.empty ?? 'Nothing to draw.'),
     legend: [
-      ...(options.series.length > 1 || options.legendExtra ? options.series.map((series, i) => legendEntry(i, series.name)) : []),
+      ...(options.series.length > 1 || options.legendExtra
+        ? options.series.map((series, i) => legendEntry(i, series.name))
+        : []),
       ...(options.legendExtra ?? []),
     ],
     draw: (width) => {
       const height = options.height ?? Math.round(Math.min(340, Math.max(240, width * 0.5)));
       const area = { left: 58, right: width - 14, top: 26, bottom: height - 42 };
       const wanted = Math.max(3, Math.floor((area.right - area.left) / 80));
-      const x = axis(options.x, points.map((p) => p.x), area.left + 10, area.right - 10, wanted);
+      const x = axis(
+        options.x,
+        points.map((p) => p.x),
+        area.left + 10,
+        area.right - 10,
+        wanted,
+      );
       const y = axis(options.y, [...points.map((p) => p.y), ...all('lo'), ...all('hi')], area.bottom, area.top, 5);
       const nodes = axes(x, y, area, options.x.label, options.y.label, options.x.ticks);
       const marks: Mark[] = [];

@@ -1,5 +1,6 @@
 /* The charts of a model's page, drawn from the rows that its table shows. */
-import { cacheText, intervalText, milliseconds } from '../columns';
+import { intervalText, milliseconds } from '../cells';
+import { cacheText } from '../columns';
 import { dots, type Dot } from './dots';
 import { h } from '../dom';
 import type { IntervalMetric } from '../data';
@@ -23,7 +24,13 @@ function workloadOf(rows: Rows, i: number): string {
 function shape(rows: Rows, i: number): string {
   const c = rows.number('concurrency', i);
   const cache = rows.text('cache', i);
-  return [workloadOf(rows, i), c !== null && c > 1 ? `${c} at a time` : '', cache === 'warm' || cache === 'cold' ? cache : ''].filter(Boolean).join(', ');
+  return [
+    workloadOf(rows, i),
+    c !== null && c > 1 ? `${c} at a time` : '',
+    cache === 'warm' || cache === 'cold' ? cache : '',
+  ]
+    .filter(Boolean)
+    .join(', ');
 }
 
 function machine(rows: Rows, i: number): string {
@@ -37,7 +44,11 @@ function capText(rows: Rows, i: number): string {
 
 /** The rate that a row's limit is about: of all its streams together, and of a raw test its only one. */
 export function limitedRate(rows: Rows, i: number): { metric: IntervalMetric; figure: Figure } | null {
-  const metric: IntervalMetric = rows.is('test', i, 'raw') ? 'tok_s' : (rows.number('concurrency', i) ?? 1) > 1 ? 'aggregate_tok_s' : 'decode_tok_s';
+  const metric: IntervalMetric = rows.is('test', i, 'raw')
+    ? 'tok_s'
+    : (rows.number('concurrency', i) ?? 1) > 1
+      ? 'aggregate_tok_s'
+      : 'decode_tok_s';
   const f = rows.figure(metric, i);
   return f ? { metric, figure: f } : null;
 }
@@ -52,7 +63,9 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
   const rated = order.flatMap((i) => {
     const rate = limitedRate(rows, i);
     const share = rows.is('limit_kind', i, 'read') ? rows.number('limit_share', i) : null;
-    return rate && rate.figure.median > 0 && !rows.is('limit_kind', i, 'matrix') ? [{ i, rate: rate.figure, share }] : [];
+    return rate && rate.figure.median > 0 && !rows.is('limit_kind', i, 'matrix')
+      ? [{ i, rate: rate.figure, share }]
+      : [];
   });
   const limited = rated.filter((r) => r.share !== null);
   const pool = limited.length ? limited : rated;
@@ -60,7 +73,11 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
   const entries = shown.map(({ i, rate, share }): Dot => {
     const roof = share === null || share <= 0 ? null : rate.median / share;
     const note = share === null ? 'no limit' : format.percent(share);
-    const text = `${shape(rows, i)} on ${machine(rows, i)}: ${figureText(rate, 'tok/s')}${roof === null ? ', limit not measured' : `, ${note} of the ${format.figure(roof)} tok/s that the measured memory bandwidth allows`}`;
+    const limit =
+      roof === null
+        ? 'limit not measured'
+        : `${note} of the ${format.figure(roof)} tok/s that the measured memory bandwidth allows`;
+    const text = `${shape(rows, i)} on ${machine(rows, i)}: ${figureText(rate, 'tok/s')}, ${limit}`;
     return {
       label: shape(rows, i),
       sub: [machine(rows, i), capText(rows, i)].filter(Boolean).join(' · '),
@@ -79,10 +96,14 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
     title: 'Decoding against the bandwidth roof',
     about: [
       limited.length
-        ? 'The stroke is the rate at which reading the weights alone would fill the measured memory bandwidth; the dot is what was reached.'
-        : 'No row shown here has a measured limit beside it (bytes per token of the model file, or the machine’s read bandwidth, are not known), so no roof is drawn.',
+        ? 'The stroke is the rate at which reading the weights alone would fill the measured memory bandwidth; ' +
+          'the dot is what was reached.'
+        : 'No row shown here has a measured limit beside it (bytes per token of the model file, or the ' +
+          'machine’s read bandwidth, are not known), so no roof is drawn.',
       pool.length > shown.length ? ` The ${shown.length} fastest of ${format.plural(pool.length, 'row')}.` : '',
-      limited.length && rated.length > limited.length ? ` ${format.plural(rated.length - limited.length, 'row')} without a measured limit left out.` : '',
+      limited.length && rated.length > limited.length
+        ? ` ${format.plural(rated.length - limited.length, 'row')} without a measured limit left out.`
+        : '',
     ],
     label: 'tok/s',
     dots: entries,
@@ -102,7 +123,11 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
 }
 
 /** Rows in groups of one name each, those worth most first and no more than can be told apart. */
-function grouped(order: Order, name: (i: number) => string, worth = (list: Order): number => list.length): [string, number[]][] {
+function grouped(
+  order: Order,
+  name: (i: number) => string,
+  worth = (list: Order): number => list.length,
+): [string, number[]][] {
   const groups = new Map<string, number[]>();
   for (const i of order) {
     const key = name(i);
@@ -139,23 +164,55 @@ function points(o: PointOptions, list: Order): Point[] {
     if (x === null || !f) {
       return [];
     }
-    return [{ x, y: f.median, lo: f.lo, hi: f.hi, text: o.text(i), href: o.root + o.rows.href(i), hollow: o.hollow?.(i) ?? false, ...(o.note ? { note: o.note(i) } : {}) }];
+    return [
+      {
+        x,
+        y: f.median,
+        lo: f.lo,
+        hi: f.hi,
+        text: o.text(i),
+        href: o.root + o.rows.href(i),
+        hollow: o.hollow?.(i) ?? false,
+        ...(o.note ? { note: o.note(i) } : {}),
+      },
+    ];
   });
 }
 
 /** Time to the first token over the prompt's length. */
 export function ttftChart(rows: Rows, order: Order, root: string): HTMLElement {
-  const usable = order.filter((i) => (rows.number('prompt_tokens', i) ?? 0) > 0 && (rows.number('ttft_ms', i) ?? 0) > 0);
+  const usable = order.filter(
+    (i) => (rows.number('prompt_tokens', i) ?? 0) > 0 && (rows.number('ttft_ms', i) ?? 0) > 0,
+  );
   const groups = grouped(usable.slice(0, POINTS_MAX), (i) => machine(rows, i));
   const cold = (i: number): boolean => rows.is('cache', i, 'cold') && rows.is('cache_state', i, 'verified');
   const text = (i: number): string =>
-    `${machine(rows, i)}, ${shape(rows, i)}: first token of ${format.plain(rows.number('prompt_tokens', i) ?? 0)} prompt tokens after ${milliseconds(rows.number('ttft_ms', i) ?? 0, 3)}, cache ${cacheText(rows, i) || 'not known'}`;
-  const series = groups.map(([name, list]): Series => ({ name, points: points({ rows, root, x: (i) => rows.number('prompt_tokens', i), y: 'ttft_ms', yUnit: 'ms', text, hollow: (i) => !cold(i) }, list) }));
+    `${machine(rows, i)}, ${shape(rows, i)}: first token of ` +
+    `${format.plain(rows.number('prompt_tokens', i) ?? 0)} prompt tokens after ` +
+    `${milliseconds(rows.number('ttft_ms', i) ?? 0, 3)}, cache ${cacheText(rows, i) || 'not known'}`;
+  const series = groups.map(([name, list]): Series => ({
+    name,
+    points: points(
+      {
+        rows,
+        root,
+        x: (i) => rows.number('prompt_tokens', i),
+        y: 'ttft_ms',
+        yUnit: 'ms',
+        text,
+        hollow: (i) => !cold(i),
+      },
+      list,
+    ),
+  }));
   const drawn = series.reduce((sum, s) => sum + s.points.length, 0);
   const listed = groups.flatMap(([, list]) => list);
   return plot({
     title: 'Time to the first token over the prompt',
-    about: [`Filled: cold, and verified so. Hollow: warm, or of a cache state that nobody verified: such a prompt may not have been read at all.${leftNote(drawn, usable.length)}`],
+    about: [
+      `Filled: cold, and verified so. Hollow: warm, or of a cache state that nobody verified: such a prompt may ` +
+        `not have been read at all.${leftNote(drawn, usable.length)}`,
+    ],
     x: { label: 'prompt tokens', log: true },
     y: { label: 'TTFT, ms', log: true },
     series,
@@ -175,23 +232,52 @@ export function ttftChart(rows: Rows, order: Order, root: string): HTMLElement {
 
 /** What all streams get together against what each waits. */
 export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
-  const usable = order.filter((i) => rows.number('aggregate_tok_s', i) !== null && rows.number('latency_ms', i) !== null && !rows.is('test', i, 'raw'));
-  const name = (i: number): string => [machine(rows, i), rows.text('build', i), workloadOf(rows, i), rows.text('cache', i), capText(rows, i)].filter(Boolean).join(' · ');
+  const usable = order.filter(
+    (i) =>
+      rows.number('aggregate_tok_s', i) !== null && rows.number('latency_ms', i) !== null && !rows.is('test', i, 'raw'),
+  );
+  const name = (i: number): string =>
+    [machine(rows, i), rows.text('build', i), workloadOf(rows, i), rows.text('cache', i), capText(rows, i)]
+      .filter(Boolean)
+      .join(' · ');
   const groups = grouped(usable.slice(0, POINTS_MAX), name);
   const at = (i: number): string => {
     const offered = rows.number('rate_rps', i);
     return offered !== null ? `${format.figure(offered, 3)}/s` : `c=${rows.number('concurrency', i) ?? '?'}`;
   };
   const text = (i: number): string =>
-    `${name(i)}, ${at(i)}: ${format.figure(rows.number('aggregate_tok_s', i) ?? 0)} tok/s together, latency ${milliseconds(rows.number('latency_ms', i) ?? 0, 3)}`;
+    `${name(i)}, ${at(i)}: ${format.figure(rows.number('aggregate_tok_s', i) ?? 0)} tok/s together, latency ` +
+    `${milliseconds(rows.number('latency_ms', i) ?? 0, 3)}`;
   const series = groups.map(([title, list]): Series => {
-    const byLoad = [...list].sort((a, b) => (rows.number('rate_rps', a) ?? rows.number('concurrency', a) ?? 0) - (rows.number('rate_rps', b) ?? rows.number('concurrency', b) ?? 0));
-    return { name: title, line: true, points: points({ rows, root, x: (i) => rows.number('aggregate_tok_s', i), y: 'latency_ms', yUnit: 'ms', text, ...(list.length <= 8 ? { note: at } : {}) }, byLoad) };
+    const byLoad = [...list].sort(
+      (a, b) =>
+        (rows.number('rate_rps', a) ?? rows.number('concurrency', a) ?? 0) -
+        (rows.number('rate_rps', b) ?? rows.number('concurrency', b) ?? 0),
+    );
+    return {
+      name: title,
+      line: true,
+      points: points(
+        {
+          rows,
+          root,
+          x: (i) => rows.number('aggregate_tok_s', i),
+          y: 'latency_ms',
+          yUnit: 'ms',
+          text,
+          ...(list.length <= 8 ? { note: at } : {}),
+        },
+        byLoad,
+      ),
+    };
   });
   const drawn = series.reduce((sum, s) => sum + s.points.length, 0);
   return plot({
     title: 'Throughput against latency under load',
-    about: [`Right and down is better. A line joins the loads of one engine, build, workload and power cap.${leftNote(drawn, usable.length)}`],
+    about: [
+      `Right and down is better. A line joins the loads of one engine, build, workload and power ` +
+        `cap.${leftNote(drawn, usable.length)}`,
+    ],
     x: { label: 'tok/s of all streams together', zero: true },
     y: { label: 'latency, ms', zero: true },
     series,
@@ -206,7 +292,9 @@ export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
         ]),
       ),
     },
-    empty: 'No row shown here states what all its streams made together. A rate of one stream times their number would be a guess: streams that queue do not add up.',
+    empty:
+      'No row shown here states what all its streams made together. A rate of one stream times their number ' +
+      'would be a guess: streams that queue do not add up.',
   });
 }
 
@@ -214,13 +302,34 @@ export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
 export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement[] {
   const name = (i: number): string => {
     const c = rows.number('concurrency', i) ?? 1;
-    return [rows.text('hardware', i), backendOf(rows, i), rows.text('build', i), workloadOf(rows, i), c > 1 ? `c=${c}` : '', rows.is('cache', i, 'warm') ? 'warm' : ''].filter(Boolean).join(' · ');
+    return [
+      rows.text('hardware', i),
+      backendOf(rows, i),
+      rows.text('build', i),
+      workloadOf(rows, i),
+      c > 1 ? `c=${c}` : '',
+      rows.is('cache', i, 'warm') ? 'warm' : '',
+    ]
+      .filter(Boolean)
+      .join(' · ');
   };
-  const chart = (title: string, about: string, label: string, value: (i: number) => Point | null, empty: string): HTMLElement => {
+  const chart = (
+    title: string,
+    about: string,
+    label: string,
+    value: (i: number) => Point | null,
+    empty: string,
+  ): HTMLElement => {
     const usable = order.filter((i) => rows.number('power_cap_w', i) !== null && value(i) !== null);
     const caps = (list: Order): number => new Set(list.map((i) => rows.number('power_cap_w', i))).size;
     const groups = grouped(usable, name, (list) => caps(list) * 1000 + list.length);
-    const series = groups.map(([title_, list]): Series => ({ name: title_, line: caps(list) === list.length, points: [...list].sort((a, b) => (rows.number('power_cap_w', a) ?? 0) - (rows.number('power_cap_w', b) ?? 0)).flatMap((i) => value(i) ?? []) }));
+    const series = groups.map(([title_, list]): Series => ({
+      name: title_,
+      line: caps(list) === list.length,
+      points: [...list]
+        .sort((a, b) => (rows.number('power_cap_w', a) ?? 0) - (rows.number('power_cap_w', b) ?? 0))
+        .flatMap((i) => value(i) ?? []),
+    }));
     const drawn = groups.flatMap(([, list]) => list);
     const ticks = [...new Set(drawn.map((i) => rows.number('power_cap_w', i) ?? 0))].sort((a, b) => a - b);
     return plot({
@@ -234,7 +343,11 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
         head: ['Row', 'Power cap', label],
         rows: drawn.map((i) => {
           const p = value(i);
-          return [{ text: name(i) }, { text: capText(rows, i) }, { text: p ? format.figure(p.y, 4) : '', href: root + rows.href(i) }];
+          return [
+            { text: name(i) },
+            { text: capText(rows, i) },
+            { text: p ? format.figure(p.y, 4) : '', href: root + rows.href(i) },
+          ];
         }),
       },
       empty,
@@ -243,23 +356,59 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
   const rate = (i: number): Point | null => {
     const f = limitedRate(rows, i)?.figure ?? rows.figure('decode_tok_s', i);
     const cap = rows.number('power_cap_w', i);
-    return f && cap !== null ? { x: cap, y: f.median, lo: f.lo, hi: f.hi, text: `${name(i)} at ${format.plain(cap)} W: ${figureText(f, 'tok/s')}`, href: root + rows.href(i), hollow: f.printed } : null;
+    return f && cap !== null
+      ? {
+          x: cap,
+          y: f.median,
+          lo: f.lo,
+          hi: f.hi,
+          text: `${name(i)} at ${format.plain(cap)} W: ${figureText(f, 'tok/s')}`,
+          href: root + rows.href(i),
+          hollow: f.printed,
+        }
+      : null;
   };
   const energy = (i: number): Point | null => {
     const j = rows.number('j_per_output_token', i);
     const cap = rows.number('power_cap_w', i);
     const valid = rows.is('energy_valid', i, 'true');
-    return j !== null && cap !== null ? { x: cap, y: j, text: `${name(i)} at ${format.plain(cap)} W: ${format.figure(j, 3)} J per token${valid ? '' : ', not valid'}`, href: root + rows.href(i), hollow: !valid } : null;
+    return j !== null && cap !== null
+      ? {
+          x: cap,
+          y: j,
+          text: `${name(i)} at ${format.plain(cap)} W: ${format.figure(j, 3)} J per token${valid ? '' : ', not valid'}`,
+          href: root + rows.href(i),
+          hollow: !valid,
+        }
+      : null;
   };
   return [
-    chart('Rate over the power cap', 'A line joins rows of one hardware, build and workload: rows of different builds are never joined. Hollow: printed figures.', 'tok/s', rate, 'No row shown here has a power cap.'),
-    chart('Energy over the power cap', 'Joules per output token. Hollow: the window of the measurement was not valid.', 'J/token', energy, 'No row shown here measured its energy and knows its power cap.'),
+    chart(
+      'Rate over the power cap',
+      'A line joins rows of one hardware, build and workload: rows of different builds are never joined. ' +
+        'Hollow: printed figures.',
+      'tok/s',
+      rate,
+      'No row shown here has a power cap.',
+    ),
+    chart(
+      'Energy over the power cap',
+      'Joules per output token. Hollow: the window of the measurement was not valid.',
+      'J/token',
+      energy,
+      'No row shown here measured its energy and knows its power cap.',
+    ),
   ];
 }
 
 /** All charts of the rows shown; those with nothing to show say why in a line each. */
 export function rowCharts(rows: Rows, order: Order, root: string): HTMLElement {
-  const all = [roofChart(rows, order, root), ttftChart(rows, order, root), loadChart(rows, order, root), ...powerCharts(rows, order, root)];
+  const all = [
+    roofChart(rows, order, root),
+    ttftChart(rows, order, root),
+    loadChart(rows, order, root),
+    ...powerCharts(rows, order, root),
+  ];
   const isEmpty = (chart: HTMLElement): boolean => chart.querySelector('.empty') !== null;
   const empty = all.filter(isEmpty);
   return h(
@@ -267,7 +416,18 @@ export function rowCharts(rows: Rows, order: Order, root: string): HTMLElement {
     {},
     h('div', { class: 'charts' }, ...all.filter((chart) => !isEmpty(chart))),
     empty.length
-      ? h('ul', { class: 'findings soft' }, ...empty.map((chart) => h('li', {}, h('b', {}, `${chart.querySelector('h3')?.textContent ?? ''}: `), chart.querySelector('.empty')?.textContent ?? '')))
+      ? h(
+          'ul',
+          { class: 'findings soft' },
+          ...empty.map((chart) =>
+            h(
+              'li',
+              {},
+              h('b', {}, `${chart.querySelector('h3')?.textContent ?? ''}: `),
+              chart.querySelector('.empty')?.textContent ?? '',
+            ),
+          ),
+        )
       : null,
   );
 }

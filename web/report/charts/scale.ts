@@ -44,7 +44,7 @@ export function linear(lo: number, hi: number, from: number, to: number, wanted:
   };
 }
 
-/** Logarithmic axis with ticks at 1, 2 and 5 times powers of ten, thinned to about `wanted`. Values must be positive. */
+/** Logarithmic axis of positive values with ticks at 1, 2 and 5 times powers of ten, thinned to about `wanted`. */
 export function logarithmic(lo: number, hi: number, from: number, to: number, wanted: number): Scale {
   const all: number[] = [];
   const start = Math.floor(Math.log10(lo)) - 1;

@@ -50,7 +50,13 @@ export function timeline(options: TimelineOptions): HTMLElement {
         nodes.push(textAt(x.at(t), bottom + 16, fixed(t, x.decimals), 'middle'));
       }
       nodes.push(
-        textAt(right, bottom + 34, options.aligned ? 'seconds since the request was sent' : 'seconds since the start of the run', 'end', 'axis-label'),
+        textAt(
+          right,
+          bottom + 34,
+          options.aligned ? 'seconds since the request was sent' : 'seconds since the start of the run',
+          'end',
+          'axis-label',
+        ),
       );
       const thick = Math.max(3, step - 5);
       options.bars.forEach((b, i) => {
@@ -58,9 +64,25 @@ export function timeline(options: TimelineOptions): HTMLElement {
         const at = (t: number): number => x.at(t - origin(b));
         const first = b.first ?? b.end;
         const state = `${b.ok ? '' : ' failed'}${b.warmup ? ' warmup' : ''}`;
-        nodes.push(s('rect', { class: `wait${state}`, x: at(b.send), y, width: Math.max(at(first) - at(b.send), 1), height: thick }));
+        nodes.push(
+          s('rect', {
+            class: `wait${state}`,
+            x: at(b.send),
+            y,
+            width: Math.max(at(first) - at(b.send), 1),
+            height: thick,
+          }),
+        );
         if (b.first !== null) {
-          nodes.push(s('rect', { class: `stream${state}`, x: at(first), y, width: Math.max(at(b.end) - at(first), 1), height: thick }));
+          nodes.push(
+            s('rect', {
+              class: `stream${state}`,
+              x: at(first),
+              y,
+              width: Math.max(at(b.end) - at(first), 1),
+              height: thick,
+            }),
+          );
         }
         if (b.tokens.length) {
           const d = b.tokens.map((t) => `M${at(t).toFixed(1)} ${y}v${thick}`).join('');
@@ -77,7 +99,13 @@ export function timeline(options: TimelineOptions): HTMLElement {
 }
 
 /** A request in words, for the tip and for those who hear it. */
-export function barText(label: string, b: { send: number; first: number | null; end: number; tokens: number[] }): string {
+export function barText(
+  label: string,
+  b: { send: number; first: number | null; end: number; tokens: number[] },
+): string {
   const wait = b.first === null ? 'no token came' : `first token after ${duration((b.first - b.send) * 1000)}`;
-  return `${label}: sent at ${fixed(b.send, 2)} s, ${wait}, ended after ${duration((b.end - b.send) * 1000)}, ${b.tokens.length} token times`;
+  return (
+    `${label}: sent at ${fixed(b.send, 2)} s, ${wait}, ended after ${duration((b.end - b.send) * 1000)}, ` +
+    `${b.tokens.length} token times`
+  );
 }

@@ -22,7 +22,9 @@ export function sortsOfFindings(rows: Rows): Told[][] {
   const sorts = new Map<string, Map<string, Told>>();
   for (let i = 0; i < rows.n; i += 1) {
     for (const finding of rows.findings(i)) {
-      const sort = `${finding.level} ${finding.field ?? ''} ${finding.text.replace(/[0-9][0-9.,]*(ms|s)?\b|"[^"]*"/g, '#').slice(0, 60)}`;
+      const sort =
+        `${finding.level} ${finding.field ?? ''} ` +
+        `${finding.text.replace(/[0-9][0-9.,]*(ms|s)?\b|"[^"]*"/g, '#').slice(0, 60)}`;
       const texts = sorts.get(sort) ?? new Map<string, Told>();
       sorts.set(sort, texts);
       const told = texts.get(finding.text);
@@ -47,10 +49,18 @@ export function findingSection(rows: Rows, root: string): HTMLElement | null {
   if (!sorts.length) {
     return null;
   }
-  const link = (i: number): Child => h('a', { href: root + rows.href(i) }, `${rows.text('row', i) ?? 'row'}, ${rows.text('hardware', i) ?? ''}`);
+  const link = (i: number): Child =>
+    h('a', { href: root + rows.href(i) }, `${rows.text('row', i) ?? 'row'}, ${rows.text('hardware', i) ?? ''}`);
   const text = ({ finding, rows: list }: Told): Child[] => [
     finding.text,
-    h('span', { class: 'soft' }, ' (', ...list.slice(0, 3).flatMap((i, k) => [k ? '; ' : '', link(i)]), list.length > 3 ? `; ${plural(list.length - 3, 'more row')}` : '', ')'),
+    h(
+      'span',
+      { class: 'soft' },
+      ' (',
+      ...list.slice(0, 3).flatMap((i, k) => [k ? '; ' : '', link(i)]),
+      list.length > 3 ? `; ${plural(list.length - 3, 'more row')}` : '',
+      ')',
+    ),
   ];
   const item = (told: readonly Told[]): HTMLElement => {
     const [first, ...others] = told;
@@ -62,7 +72,17 @@ export function findingSection(rows: Rows, root: string): HTMLElement | null {
       finding?.field == null ? null : h('b', {}, `${fieldName(finding.field)}: `),
       ...(first ? text(first) : []),
       others.length
-        ? h('details', { class: 'chart-data' }, h('summary', {}, `${plain(others.length)} more of this sort`), h('ul', {}, ...others.slice(0, LISTED_MAX).map((o) => h('li', {}, ...text(o))), others.length > LISTED_MAX ? h('li', {}, 'Further ones are behind the verdict of each row.') : null))
+        ? h(
+            'details',
+            { class: 'chart-data' },
+            h('summary', {}, `${plain(others.length)} more of this sort`),
+            h(
+              'ul',
+              {},
+              ...others.slice(0, LISTED_MAX).map((o) => h('li', {}, ...text(o))),
+              others.length > LISTED_MAX ? h('li', {}, 'Further ones are behind the verdict of each row.') : null,
+            ),
+          )
         : null,
     );
   };
@@ -70,7 +90,12 @@ export function findingSection(rows: Rows, root: string): HTMLElement | null {
     'section',
     { class: 'section', id: 'findings' },
     h('h2', {}, 'What is marked, and why'),
-    h('p', { class: 'soft' }, 'The checker recomputes every figure. A row stays as it was measured or printed; what does not hold is said beside it.'),
+    h(
+      'p',
+      { class: 'soft' },
+      'The checker recomputes every figure. A row stays as it was measured or printed; what does not hold is ' +
+        'said beside it.',
+    ),
     h('ul', { class: 'findings' }, ...sorts.slice(0, LISTED_MAX).map(item)),
   );
 }
@@ -105,7 +130,18 @@ function tableAndCharts(o: TableOptions): Node[] {
       name: o.name,
       shown: draw,
     }),
-    h('section', { class: 'section' }, h('h2', {}, 'Charts'), h('p', { class: 'soft' }, 'Of the rows that the table shows: a filter changes both. Arrow keys walk through a chart, Enter opens the record line.'), charts),
+    h(
+      'section',
+      { class: 'section' },
+      h('h2', {}, 'Charts'),
+      h(
+        'p',
+        { class: 'soft' },
+        'Of the rows that the table shows: a filter changes both. Arrow keys walk through a chart, Enter opens ' +
+          'the record line.',
+      ),
+      charts,
+    ),
   ];
 }
 
@@ -123,7 +159,12 @@ export function modelPage(data: ModelData, root: string): Node[] {
     ),
     ...tableAndCharts({ rows, root, name: data.slug, title: data.title, columns: PAGE_COLUMNS, without: 'model' }),
     ...[findingSection(rows, root)].filter((node) => node !== null),
-    h('section', { class: 'section' }, h('h2', {}, 'Environments'), h('div', { class: 'cards' }, ...data.blocks.map((block) => blockCard(block, root, true)))),
+    h(
+      'section',
+      { class: 'section' },
+      h('h2', {}, 'Environments'),
+      h('div', { class: 'cards' }, ...data.blocks.map((block) => blockCard(block, root, true))),
+    ),
   ];
 }
 
@@ -131,15 +172,38 @@ export function hardwarePage(data: HardwareData, root: string): Node[] {
   const rows = new Rows(data.table);
   const probes = data.blocks.flatMap((block) => block.probes);
   return [
-    h('div', { class: 'intro' }, h('p', { class: 'over' }, 'Hardware'), h('h1', {}, data.title), h('p', { class: 'soft' }, `${plural(rows.n, 'row')} in ${plural(new Set(data.blocks.flatMap((b) => b.runs)).size, 'run')}.`)),
+    h(
+      'div',
+      { class: 'intro' },
+      h('p', { class: 'over' }, 'Hardware'),
+      h('h1', {}, data.title),
+      h(
+        'p',
+        { class: 'soft' },
+        `${plural(rows.n, 'row')} in ${plural(new Set(data.blocks.flatMap((b) => b.runs)).size, 'run')}.`,
+      ),
+    ),
     h(
       'section',
       { class: 'section' },
       h('h2', {}, 'What it can do'),
-      probeTable(probes, root, `Probes of ${data.title}`) ?? h('p', { class: 'empty' }, 'No run on this hardware probed it: `sluice probe` or a bench with probes does.'),
+      probeTable(probes, root, `Probes of ${data.title}`) ??
+        h('p', { class: 'empty' }, 'No run on this hardware probed it: `sluice probe` or a bench with probes does.'),
     ),
-    ...tableAndCharts({ rows, root, name: data.slug, title: data.title, columns: ['model', ...PAGE_COLUMNS.filter((id) => id !== 'hardware')], without: 'hardware' }),
+    ...tableAndCharts({
+      rows,
+      root,
+      name: data.slug,
+      title: data.title,
+      columns: ['model', ...PAGE_COLUMNS.filter((id) => id !== 'hardware')],
+      without: 'hardware',
+    }),
     ...[findingSection(rows, root)].filter((node) => node !== null),
-    h('section', { class: 'section' }, h('h2', {}, 'Environments'), h('div', { class: 'cards' }, ...data.blocks.map((block) => blockCard(block, root, false)))),
+    h(
+      'section',
+      { class: 'section' },
+      h('h2', {}, 'Environments'),
+      h('div', { class: 'cards' }, ...data.blocks.map((block) => blockCard(block, root, false))),
+    ),
   ];
 }

@@ -1,4 +1,4 @@
-/* The lines of a record as they stand in the file, loaded when somebody looks, opened at the line that a number names. */
+/* A record's lines as they stand in the file, loaded when somebody looks, opened at the line that a number names. */
 import { h, on, replace } from '../dom';
 import type { RawData } from '../data';
 import { copyButton } from '../copy';
@@ -79,7 +79,14 @@ export interface RawView {
   open(line: number): void;
 }
 
-export function rawView(id: string, first: number, count: number, fileHref: string, fileName: string, root: string): RawView {
+export function rawView(
+  id: string,
+  first: number,
+  count: number,
+  fileHref: string,
+  fileName: string,
+  root: string,
+): RawView {
   let data: RawData | null = null;
   let loading: Promise<void> | null = null;
   let from = 0;
@@ -92,7 +99,13 @@ export function rawView(id: string, first: number, count: number, fileHref: stri
     'details',
     { class: 'raw-details' },
     h('summary', {}, `The record: ${plural(count, 'line')}, as measured`),
-    h('p', { class: 'soft' }, 'From ', h('a', { href: fileHref }, fileName), `, line ${plain(first)} to ${plain(first + count - 1)}. Each line holds the SHA-256 of the one before it.`),
+    h(
+      'p',
+      { class: 'soft' },
+      'From ',
+      h('a', { href: fileHref }, fileName),
+      `, line ${plain(first)} to ${plain(first + count - 1)}. Each line holds the SHA-256 of the one before it.`,
+    ),
     status,
     list,
     h('p', { class: 'pager' }, earlier, later),
@@ -118,7 +131,21 @@ export function rawView(id: string, first: number, count: number, fileHref: stri
     const li = h('li', { id: `L${number}`, class: isOpen ? 'target' : null }, button);
     if (isOpen) {
       const laid = layOut(line);
-      li.append(h('div', { class: 'whole' }, copyButton(() => line, 'Copy line'), h('pre', { tabindex: 0, 'aria-label': `Line ${number}` }, laid ?? (line.length > LAID_OUT_MAX ? `${line.slice(0, LAID_OUT_MAX)} … (${plain(line.length)} characters; the file has them all)` : line))));
+      li.append(
+        h(
+          'div',
+          { class: 'whole' },
+          copyButton(() => line, 'Copy line'),
+          h(
+            'pre',
+            { tabindex: 0, 'aria-label': `Line ${number}` },
+            laid ??
+              (line.length > LAID_OUT_MAX
+                ? `${line.slice(0, LAID_OUT_MAX)} … (${plain(line.length)} characters; the file has them all)`
+                : line),
+          ),
+        ),
+      );
     }
     return li;
   }
@@ -129,7 +156,8 @@ export function rawView(id: string, first: number, count: number, fileHref: stri
     replace(list, ...Array.from({ length: to - from }, (_, k) => item(from + k)));
     earlier.hidden = from === 0;
     later.hidden = to >= n;
-    status.textContent = n > PAGE ? `Lines ${plain((data?.first ?? first) + from)} to ${plain((data?.first ?? first) + to - 1)}.` : '';
+    status.textContent =
+      n > PAGE ? `Lines ${plain((data?.first ?? first) + from)} to ${plain((data?.first ?? first) + to - 1)}.` : '';
   }
 
   function turn(by: number): void {
@@ -148,7 +176,8 @@ export function rawView(id: string, first: number, count: number, fileHref: stri
       },
       (error: unknown) => {
         loading = null;
-        status.textContent = `The lines could not be loaded: ${error instanceof Error ? error.message : String(error)}.`;
+        const why = error instanceof Error ? error.message : String(error);
+        status.textContent = `The lines could not be loaded: ${why}.`;
       },
     );
     if (!data) {
