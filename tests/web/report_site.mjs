@@ -79,6 +79,15 @@ export async function pixelsOf(locator) {
   return seen;
 }
 
+/** Fails where text and ground lie too close: all that another scheme can change, after axe-core looked at everything. */
+export async function assertContrast(page, what) {
+  const found = await page.evaluate(async () => {
+    const { violations } = await window.axe.run(document, { runOnly: ['color-contrast'], preload: false });
+    return violations.flatMap((v) => v.nodes.map((n) => `${n.target.join(' ')}: ${n.any[0]?.message ?? v.help}`));
+  });
+  assert.deepEqual(found.slice(0, 5), [], `contrast on ${what}`);
+}
+
 /** Number of source rows and of shown ones, as the page says them. */
 export async function counts(page) {
   const text = (await page.locator('.count').first().innerText()).replaceAll('\u202f', '');

@@ -236,7 +236,7 @@ const COLUMNS: readonly Column[] = [
     show: milliseconds,
     sub: percentiles('itl_ms'),
     optional: true,
-    width: 90,
+    width: 112,
   }),
   metric({
     id: 'queue_ms',

@@ -2,7 +2,7 @@
 import { h, on, replace } from './dom';
 import type { Finding, FindingLevel } from './data';
 import { chip } from './cells';
-import { comparableAbout } from './columns';
+import { comparableAbout, findingsAgainst } from './columns';
 import type { Rows } from './rows';
 
 const FIELDS: Record<string, string> = {
@@ -51,7 +51,7 @@ export function showFindings(rows: Rows, i: number, root: string): void {
   const close = h('button', { type: 'button', class: 'button' }, 'Close');
   on(close, 'click', () => dialog.close());
   const reasons = rows.json('verdict_reasons', i) ?? [];
-  const findings = rows.findings(i);
+  const findings = [...findingsAgainst(rows, i), ...rows.findings(i).filter((f) => f.level === 'unqualified')];
   const comparable = rows.text('comparable', i);
   replace(
     dialog,

@@ -35,6 +35,12 @@ export interface DotsOptions {
 
 const LINE = 38;
 
+/** A text cut to the pixels that it may take; the tip and the table have all of it. */
+function fitted(text: string, width: number, each: number): string {
+  const room = Math.floor(width / each);
+  return text.length > room ? `${text.slice(0, room - 1)}…` : text;
+}
+
 function line(
   d: Dot,
   x: Scale,
@@ -43,13 +49,14 @@ function line(
   right: number,
   narrow: boolean,
 ): { nodes: SVGElement[]; mark: Mark } {
-  const y = top + (narrow ? 34 : 17);
+  const y = top + (narrow ? 42 : 17);
   const nodes: SVGElement[] = [s('line', { class: 'grid', x1: left, x2: right, y1: y, y2: y })];
   if (narrow) {
-    nodes.push(textAt(left, top + 14, d.sub ? `${d.label} · ${d.sub}` : d.label, 'start', 'dot-label'));
+    nodes.push(textAt(left, top + 12, fitted(d.label, right + 60, 7), 'start', 'dot-label'));
+    nodes.push(textAt(left, top + 26, fitted(d.sub, right + 60, 6.2), 'start', 'dot-sub'));
   } else {
-    nodes.push(textAt(left - 12, d.sub ? y - 2 : y + 4, d.label, 'end', 'dot-label'));
-    nodes.push(textAt(left - 12, y + 12, d.sub, 'end', 'dot-sub'));
+    nodes.push(textAt(left - 12, d.sub ? y - 2 : y + 4, fitted(d.label, left, 7), 'end', 'dot-label'));
+    nodes.push(textAt(left - 12, y + 12, fitted(d.sub, left, 6), 'end', 'dot-sub'));
   }
   if (typeof d.roof === 'number') {
     const roof = x.at(d.roof);
@@ -106,7 +113,7 @@ export function dots(options: DotsOptions): HTMLElement {
     ],
     draw: (width) => {
       const narrow = width < 640;
-      const step = narrow ? LINE + 12 : LINE;
+      const step = narrow ? LINE + 20 : LINE;
       const widest = Math.max(...options.dots.map((d) => Math.max(d.label.length * 7, d.sub.length * 6)));
       const left = narrow ? 4 : Math.min(Math.max(widest + 16, 120), Math.round(width * 0.38));
       const noteWidth = Math.max(...options.dots.map((d) => d.note.length)) * 6.6 + 14;

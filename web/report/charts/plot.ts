@@ -22,7 +22,8 @@ export interface Point {
 export interface Series {
   name: string;
   points: Point[];
-  line?: boolean;
+  /** What its line goes through; none: no line. */
+  path?: { x: number; y: number }[];
 }
 
 export interface Axis {
@@ -99,8 +100,8 @@ function drawSeries(
   nodes: SVGElement[],
   marks: Mark[],
 ): void {
-  if (series.line && series.points.length > 1) {
-    const d = series.points.map((p, i) => `${i ? 'L' : 'M'}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join('');
+  if (series.path && series.path.length > 1) {
+    const d = series.path.map((p, i) => `${i ? 'L' : 'M'}${x.at(p.x).toFixed(1)} ${y.at(p.y).toFixed(1)}`).join('');
     nodes.push(s('path', { class: `line s${index + 1}`, d }));
   }
   for (const p of series.points) {

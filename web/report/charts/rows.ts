@@ -58,17 +58,42 @@ function figureText(f: Figure, unit: string): string {
   return `${format.figure(f.median)}${iv ? ` [${iv}]` : ''} ${unit}${f.printed ? ', printed' : ''}`;
 }
 
-/** Decode rates, each with the rate at which the memory alone would be the limit. */
+interface Rated {
+  i: number;
+  rate: Figure;
+  share: number | null;
+}
+
+/** The newest row of each shape on each machine: many runs of one thing would be many equal lines. */
+function newest(rows: Rows, list: readonly Rated[]): Rated[] {
+  const byName = new Map<string, Rated>();
+  for (const rated of list) {
+    const { i } = rated;
+    const name = [shape(rows, i), machine(rows, i), rows.text('build', i), capText(rows, i)].join('\n');
+    const other = byName.get(name);
+    if (!other || (rows.text('date', i) ?? '') > (rows.text('date', other.i) ?? '')) {
+      byName.set(name, rated);
+    }
+  }
+  return [...byName.values()];
+}
+
+/** Decode rates of one stream, each with the rate at which the memory alone would be the limit. */
 export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
-  const rated = order.flatMap((i) => {
+  // Streams that are decoded together share each reading of the weights: their roof is not the memory's alone.
+  const single = order.filter((i) => (rows.number('concurrency', i) ?? 1) <= 1 && (rows.number('batch', i) ?? 1) <= 1);
+  const rated = single.flatMap((i): Rated[] => {
     const rate = limitedRate(rows, i);
     const share = rows.is('limit_kind', i, 'read') ? rows.number('limit_share', i) : null;
     return rate && rate.figure.median > 0 && !rows.is('limit_kind', i, 'matrix')
       ? [{ i, rate: rate.figure, share }]
       : [];
   });
-  const limited = rated.filter((r) => r.share !== null);
-  const pool = limited.length ? limited : rated;
+  const limited = newest(
+    rows,
+    rated.filter((r) => r.share !== null),
+  );
+  const pool = limited.length ? limited : newest(rows, rated);
   const shown = [...pool].sort((a, b) => b.rate.median - a.rate.median).slice(0, limited.length ? ROOF_MAX : BARE_MAX);
   const entries = shown.map(({ i, rate, share }): Dot => {
     const roof = share === null || share <= 0 ? null : rate.median / share;
@@ -100,10 +125,8 @@ export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
           'the dot is what was reached.'
         : 'No row shown here has a measured limit beside it (bytes per token of the model file, or the ' +
           'machine’s read bandwidth, are not known), so no roof is drawn.',
-      pool.length > shown.length ? ` The ${shown.length} fastest of ${format.plural(pool.length, 'row')}.` : '',
-      limited.length && rated.length > limited.length
-        ? ` ${format.plural(rated.length - limited.length, 'row')} without a measured limit left out.`
-        : '',
+      ' One stream each, the newest row of each engine, workload and power cap.',
+      pool.length > shown.length ? ` The ${shown.length} fastest of ${pool.length}.` : '',
     ],
     label: 'tok/s',
     dots: entries,
@@ -140,6 +163,25 @@ function grouped(
   }
   const sorted = [...groups].sort((a, b) => worth(b[1]) - worth(a[1]));
   return sorted.slice(0, SERIES_MAX);
+}
+
+function median(list: readonly number[]): number {
+  const sorted = [...list].sort((a, b) => a - b);
+  return ((sorted[(sorted.length - 1) >> 1] ?? 0) + (sorted[sorted.length >> 1] ?? 0)) / 2;
+}
+
+/** Where a line goes: through the medians of the rows of one key, in the order in which the keys come. */
+function middles(
+  order: Order,
+  key: (i: number) => number,
+  x: (i: number) => number,
+  y: (i: number) => number,
+): { x: number; y: number }[] {
+  const byKey = new Map<number, number[]>();
+  for (const i of order) {
+    byKey.set(key(i), [...(byKey.get(key(i)) ?? []), i]);
+  }
+  return [...byKey.values()].map((list) => ({ x: median(list.map(x)), y: median(list.map(y)) }));
 }
 
 function leftNote(shown: number, all: number): string {
@@ -240,7 +282,12 @@ export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
     [machine(rows, i), rows.text('build', i), workloadOf(rows, i), rows.text('cache', i), capText(rows, i)]
       .filter(Boolean)
       .join(' · ');
-  const groups = grouped(usable.slice(0, POINTS_MAX), name);
+  const load = (i: number): number => rows.number('rate_rps', i) ?? rows.number('concurrency', i) ?? 0;
+  const groups = grouped(
+    usable.slice(0, POINTS_MAX),
+    name,
+    (list) => new Set(list.map(load)).size * 1000 + list.length,
+  );
   const at = (i: number): string => {
     const offered = rows.number('rate_rps', i);
     return offered !== null ? `${format.figure(offered, 3)}/s` : `c=${rows.number('concurrency', i) ?? '?'}`;
@@ -249,14 +296,15 @@ export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
     `${name(i)}, ${at(i)}: ${format.figure(rows.number('aggregate_tok_s', i) ?? 0)} tok/s together, latency ` +
     `${milliseconds(rows.number('latency_ms', i) ?? 0, 3)}`;
   const series = groups.map(([title, list]): Series => {
-    const byLoad = [...list].sort(
-      (a, b) =>
-        (rows.number('rate_rps', a) ?? rows.number('concurrency', a) ?? 0) -
-        (rows.number('rate_rps', b) ?? rows.number('concurrency', b) ?? 0),
-    );
+    const byLoad = [...list].sort((a, b) => load(a) - load(b));
     return {
       name: title,
-      line: true,
+      path: middles(
+        byLoad,
+        load,
+        (i) => rows.number('aggregate_tok_s', i) ?? 0,
+        (i) => rows.number('latency_ms', i) ?? 0,
+      ),
       points: points(
         {
           rows,
@@ -275,8 +323,8 @@ export function loadChart(rows: Rows, order: Order, root: string): HTMLElement {
   return plot({
     title: 'Throughput against latency under load',
     about: [
-      `Right and down is better. A line joins the loads of one engine, build, workload and power ` +
-        `cap.${leftNote(drawn, usable.length)}`,
+      `Right and down is better. A line joins the loads of one engine, build, workload and power cap, through the ` +
+        `middle of repeated runs.${leftNote(drawn, usable.length)}`,
     ],
     x: { label: 'tok/s of all streams together', zero: true },
     y: { label: 'latency, ms', zero: true },
@@ -321,17 +369,21 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
     empty: string,
   ): HTMLElement => {
     const usable = order.filter((i) => rows.number('power_cap_w', i) !== null && value(i) !== null);
-    const caps = (list: Order): number => new Set(list.map((i) => rows.number('power_cap_w', i))).size;
+    const capOf = (i: number): number => rows.number('power_cap_w', i) ?? 0;
+    const caps = (list: Order): number => new Set(list.map(capOf)).size;
     const groups = grouped(usable, name, (list) => caps(list) * 1000 + list.length);
     const series = groups.map(([title_, list]): Series => ({
       name: title_,
-      line: caps(list) === list.length,
-      points: [...list]
-        .sort((a, b) => (rows.number('power_cap_w', a) ?? 0) - (rows.number('power_cap_w', b) ?? 0))
-        .flatMap((i) => value(i) ?? []),
+      path: middles(
+        [...list].sort((a, b) => capOf(a) - capOf(b)),
+        capOf,
+        capOf,
+        (i) => value(i)?.y ?? 0,
+      ),
+      points: list.flatMap((i) => value(i) ?? []),
     }));
     const drawn = groups.flatMap(([, list]) => list);
-    const ticks = [...new Set(drawn.map((i) => rows.number('power_cap_w', i) ?? 0))].sort((a, b) => a - b);
+    const ticks = [...new Set(drawn.map(capOf))].sort((a, b) => a - b);
     return plot({
       title,
       about: [`${about}${leftNote(drawn.length, usable.length)}`],
@@ -354,7 +406,7 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
     });
   };
   const rate = (i: number): Point | null => {
-    const f = limitedRate(rows, i)?.figure ?? rows.figure('decode_tok_s', i);
+    const f = limitedRate(rows, i)?.figure ?? null;
     const cap = rows.number('power_cap_w', i);
     return f && cap !== null
       ? {
