@@ -13,7 +13,17 @@ import {
   screenshot,
   serveFolder,
 } from './browser.mjs';
-import { assertContrast, dataOf, fileUrl, LEGACY, makeSite, pixelsOf, rechained, results, work } from './report_site.mjs';
+import {
+  assertContrast,
+  dataOf,
+  fileUrl,
+  LEGACY,
+  makeSite,
+  pixelsOf,
+  rechained,
+  results,
+  work,
+} from './report_site.mjs';
 
 const SEED_COLUMNS = [
   'Kind',
@@ -150,7 +160,7 @@ test('charts are drawn, told in words, and walked through by keys', async () => 
     await page.keyboard.press('Escape');
     assert.equal(await tip.isVisible(), false);
     await page.locator('.chart .chart-data summary').first().click();
-    assert.ok((await page.locator('.chart .chart-data tbody tr').count()) > 0);
+    await page.locator('.chart .chart-data tbody tr').first().waitFor();
     assertQuiet(page);
     await page.context().close();
   }
@@ -161,6 +171,7 @@ test('a filter changes the charts too', async () => {
   await page.waitForSelector('.chart svg');
   assert.equal(await page.locator('.grid tbody tr[data-id]').count(), 5);
   await page.locator('.charts .chart-data summary').first().click();
+  await page.locator('.charts .chart-data tbody tr').first().waitFor();
   const listed = await page.locator('.charts .chart-data').first().innerText();
   assert.ok(listed.includes('RTX 5070') && !listed.includes('RTX 3090'), listed);
 });

@@ -224,5 +224,5 @@ export function explorer(options: ExplorerOptions): HTMLElement {
   });
   draw();
   setTimeout(() => finder.prepare(), 300);
-  return h('section', { class: 'explorer', 'aria-label': options.label }, controls.element, grid.element, tray);
+  return h('div', { class: 'explorer' }, controls.element, grid.element, tray);
 }

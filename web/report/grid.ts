@@ -11,7 +11,7 @@ import type { Rows } from './rows';
 
 export const ROW_HEIGHT = 46;
 export const NARROW = '(max-width: 759px)';
-const PINNED_NARROW = 148;
+const NARROW_MAX = 148;
 const AROUND = 12;
 /** More than this would take a printer, and the browser's layout, longer than anybody waits. */
 const PRINTED_MAX = 3000;
@@ -57,7 +57,7 @@ export class Grid {
   private readonly below = h('tr', { class: 'spacer', 'aria-hidden': 'true' }, h('td'));
   private readonly nothing = h('p', { class: 'empty', hidden: true });
   private content: GridContent = { columns: [], order: [], sort: null, chosen: new Set(), empty: [] };
-  /** Where two columns would fill a screen, the one that stays in sight is kept slim. */
+  /** Where two columns would fill a screen, each is kept slim. */
   private readonly narrow = matchMedia(NARROW);
   private readonly drawn = new Map<number, HTMLTableRowElement>();
   private frame = 0;
@@ -172,7 +172,7 @@ export class Grid {
       this.columnGroup.replaceChildren();
       const widths = [
         ...(this.options.choose ? [34] : []),
-        ...columns.map((c) => (c === pinned && this.narrow.matches ? Math.min(c.width, PINNED_NARROW) : c.width)),
+        ...columns.map((c) => (this.narrow.matches ? Math.min(c.width, NARROW_MAX) : c.width)),
       ];
       append(this.columnGroup, ...widths.map((width) => h('col', { width })));
       this.table.style.minWidth = `${widths.reduce((a, b) => a + b, 0)}px`;
