@@ -14,7 +14,7 @@ endif
 CMAKE_FLAGS = -DCMAKE_BUILD_TYPE=Release -DSANITIZE=$(SANITIZE) -DCMAKE_INSTALL_PREFIX=$(PREFIX) \
     -DCUDA=$(CUDA) -DCUDA_ARCHS="$(CUDA_ARCHS)" -DWEB=$(WEB) $(FLAGS)
 
-.PHONY: all help deps demo test check-gpu check-arm check-long format check-format engine install clean
+.PHONY: all help deps demo test check-gpu gpu-table check-arm check-long format check-format engine install clean
 
 all: $(BUILD)/Makefile
 	@cmake --build $(BUILD) -j$(JOBS) --target sluice
@@ -29,6 +29,7 @@ help:
 	@echo "make demo         deps, build, serve the shipped model, ask it, run the workloads against it, print the table, make the pages"
 	@echo "make test         build and run every test that needs no GPU; the last line is 'N passed, N failed'"
 	@echo "make check-gpu    the cuda backend's tests on a machine with a GPU; needs only make, a C compiler and nvcc"
+	@echo "make gpu-table    check-gpu, compute-sanitizer, and the table of rates with intervals, in one go"
 	@echo "make check-arm    cross-builds for aarch64, tests its kernels and compares logits under qemu-user"
 	@echo "make check-long   the same as test under every sanitizer, check-arm, and a minute of each fuzzer"
 	@echo "make engine       build-engine/sluice: no server, no text; needs only a C compiler"
@@ -121,6 +122,9 @@ $(ENGINE)/test_%: tests/unit/test_%.c $(ENGINE_OBJ)
 	@$(call link_test,$<)
 check-gpu: $(ENGINE)/sluice $(GPU_TESTS)
 	@for t in $(GPU_TESTS); do $$t || exit 1; done
+# That, a pass of compute-sanitizer and the table of SPEED.md.
+gpu-table:
+	@tests/tools/gpu-table
 
 SOURCES = $(shell git ls-files 'src/*.[ch]' 'include/*.h' 'examples/*.c' 'tests/*.[ch]')
 format:
