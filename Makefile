@@ -109,7 +109,7 @@ engine: $(ENGINE)/sluice
 	@$(if $(filter 1,$(CUDA)),,echo "CUDA: not built ($(if $(NVCC),CUDA=0,no nvcc))")
 
 # Tests with what the engine-only build needs and nothing more: those of the cuda backend, and those for another processor.
-GPU_TESTS := $(ENGINE)/test_cuda_sample $(ENGINE)/test_cuda $(ENGINE)/test_cuda_probe $(ENGINE)/test_backend_state
+GPU_TESTS := $(ENGINE)/test_cuda_sample $(ENGINE)/test_cuda $(ENGINE)/test_cuda_rows $(ENGINE)/test_cuda_probe $(ENGINE)/test_backend_state
 link_test = $(CC) $(ENGINE_CFLAGS) -Itests/gpu -Itests -DTEST_DATA='"$(CURDIR)/tests"' -DREPO_DIR='"$(CURDIR)"' $(LDFLAGS) \
     $1 $(filter-out $(ENGINE)/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
 $(ENGINE)/amx_emulated.o: tests/kernels/amx_emulated.c $(ENGINE_OBJ)

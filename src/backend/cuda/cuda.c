@@ -106,7 +106,7 @@ static void choose_paths(struct cuda *c) {
     any_float = !k || !k_quant(&c->output);
     c->floats = any_float;
     c->fused = !any_float && small && m->n_embd <= 2048 && m->n_embd % 256 == 0 && m->n_head * m->head_dim <= 2048 &&
-               m->head_dim % 16 == 0 && m->n_expert <= 64 && m->n_expert_used <= CUDA_USED_MAX;
+               m->head_dim % 16 == 0 && m->n_expert <= CUDA_EXPERTS_MAX && m->n_expert_used <= CUDA_USED_MAX;
     c->rows_max = c->fused ? CUDA_DECODE_ROWS : 0;
     while (c->rows_max > 1 && !rows_fit(c, c->rows_max)) {
         c->rows_max--;

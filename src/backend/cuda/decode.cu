@@ -1,10 +1,9 @@
 /*
- * One token per row: each phase of a layer is one kernel. A block of 16 warps owns some output rows; a warp takes a
- * row of 2048 columns, a lane 64 of its weights (decode.cuh). What does not depend on the kernel before is fetched
- * before waiting for it. Norms and quantisation are repeated by every block: 8 KiB from L2 instead of a grid-wide
- * barrier. Limit: the weights' bytes; products run at 85-100% of it on an H200, the steps between them take twice as
- * long again. Registers are capped so that two blocks share an SM only for several rows: with one row spills cost more
- * than the overlap gives.
+ * One row of one token (rows.cu: several): each phase of a layer is one kernel. A block of 16 warps owns some output
+ * rows; a warp takes a row of 2048 columns, a lane 64 of its weights (decode.cuh). What does not depend on the kernel
+ * before is fetched before waiting for it. Norms and quantisation are repeated by every block: 8 KiB from L2 instead of
+ * a grid-wide barrier. Limit: the weights' bytes; products run at 85-100% of it on an H200, the steps between them take
+ * twice as long again. Registers are not capped: spills cost more than two blocks on an SM give.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/channel.cuh"
@@ -134,8 +133,8 @@ __device__ __forceinline__ uint32_t items_of_warp(uint32_t n_all) {
 /* ---- in_proj, gates and convolution; a block owns 16 channels, their rows of B, C and x. Grid (d / 16, tokens). */
 enum { IN_DEPTH = 3, ROW_DEPTH = 1, GATE_UP_DEPTH = 4, DOWN_DEPTH = 4, HEAD_DEPTH = 4 };
 
-template <int TYPE, int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+template <int TYPE>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_in_proj(cuda_step step, cuda_mat m, const float *h, const float *gain, float eps, cuda_conv conv, float *y) {
     __shared__ conv_channel channels[OWN];
     let_next_start();
@@ -161,8 +160,7 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
 }
 
 /* ---- q, k and v. Grid (rows / 16, tokens); a block's rows are all of one matrix. */
-template <int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_qkv(cuda_mat wq, cuda_mat wk, cuda_mat wv, const float *h, const float *gain, float eps, float *qkv) {
     let_next_start();
     uint32_t n_rows = wq.n_rows + wk.n_rows + wv.n_rows, first = blockIdx.x * OWN, t = blockIdx.y,
@@ -200,8 +198,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
 }
 
 /* ---- out_proj or attn_output, residual, the router's partial sums. Grid (rows / 16, tokens). */
-template <int TYPE, int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+template <int TYPE>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_out(cuda_mat m, const float *x, float *h, cuda_route r, bool routed) {
     __shared__ float own[OWN];
     __shared__ __align__(16) float router[64][OWN];
@@ -263,8 +261,8 @@ __device__ static void add_router_parts(const cuda_route &r, uint32_t t, uint32_
     }
 }
 
-template <int TYPE, int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+template <int TYPE>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_gate_up(cuda_step step, cuda_mat gate, cuda_mat up, const float *h, const float *gain, float eps,
                    cuda_route r, bool routed, uint32_t units, float *hidden) {
     __shared__ float sums[64], score[64], gains[CUDA_USED_MAX];
@@ -319,8 +317,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
 }
 
 /* ---- down of the chosen experts, their weighted sum, residual. Grid (rows / 16, tokens). */
-template <int TYPE, int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+template <int TYPE>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_down(cuda_step step, cuda_mat m, const float *hidden, float *h, cuda_route r, bool routed) {
     __shared__ uint32_t ids[CUDA_USED_MAX];
     __shared__ float gains[CUDA_USED_MAX];
@@ -369,8 +367,8 @@ __global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
 }
 
 /* ---- The head. Grid (blocks, tokens). */
-template <int TYPE, int BLOCKS>
-__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, BLOCKS)
+template <int TYPE>
+__global__ void __launch_bounds__(CUDA_DECODE_BLOCK, 1)
     decode_head(cuda_mat m, const float *h, const float *gain, float eps, uint32_t rows, float *logits) {
     let_next_start();
     uint32_t t = blockIdx.y, first = blockIdx.x * rows, n_rows = m.n_rows - first < rows ? m.n_rows - first : rows;
@@ -397,21 +395,13 @@ static size_t shared_size(uint32_t n, uint32_t n_cols, uint32_t rows, uint32_t d
     return vectors_bytes(n, n_cols, rows) + (size_t)WARPS * depth * slot;
 }
 
-/* The instance of a kernel for a type and n rows: several rows fill two blocks per SM, one row does not. */
-#define FOR_BLOCKS(kernel, type, blocks)                                                                               \
-    ((type) == CUDA_Q4_K   ? kernel<CUDA_Q4_K, blocks>                                                                 \
-     : (type) == CUDA_Q5_K ? kernel<CUDA_Q5_K, blocks>                                                                 \
-                           : kernel<CUDA_Q6_K, blocks>)
-#define FOR_TYPE(kernel, type, n) ((n) > 1 ? FOR_BLOCKS(kernel, type, 2) : FOR_BLOCKS(kernel, type, 1))
+#define FOR_TYPE(kernel, type)                                                                                         \
+    ((type) == CUDA_Q4_K ? kernel<CUDA_Q4_K> : (type) == CUDA_Q5_K ? kernel<CUDA_Q5_K> : kernel<CUDA_Q6_K>)
 
 extern "C" cudaError_t cuda_decode_setup(int shared_max) {
-#define ALL_TYPES(kernel, blocks)                                                                                      \
-    (const void *)kernel<CUDA_Q4_K, blocks>, (const void *)kernel<CUDA_Q5_K, blocks>,                                  \
-        (const void *)kernel<CUDA_Q6_K, blocks>
-#define ALL(kernel) ALL_TYPES(kernel, 1), ALL_TYPES(kernel, 2)
-    const void *kernels[] = {ALL(decode_in_proj),        ALL(decode_out),  ALL(decode_gate_up),
-                             ALL(decode_down),           ALL(decode_head), (const void *)decode_qkv<1>,
-                             (const void *)decode_qkv<2>};
+#define ALL(kernel) (const void *)kernel<CUDA_Q4_K>, (const void *)kernel<CUDA_Q5_K>, (const void *)kernel<CUDA_Q6_K>
+    const void *kernels[] = {ALL(decode_in_proj), ALL(decode_out),  ALL(decode_gate_up),
+                             ALL(decode_down),    ALL(decode_head), (const void *)decode_qkv};
     for (const void *k : kernels) {
         cudaFuncAttributes a;
         cudaError_t status = cudaFuncGetAttributes(&a, k);
@@ -419,7 +409,7 @@ extern "C" cudaError_t cuda_decode_setup(int shared_max) {
             status = cudaFuncSetAttribute(k, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                           shared_max - (int)a.sharedSizeBytes);
         }
-        /* one division of shared memory and L1 for all: an SM changes it only when empty, so that kernels could not overlap */
+        /* one division of shared memory and L1 for all: an SM changes it only when empty, and kernels could not overlap */
         if (status == cudaSuccess) {
             status =
                 cudaFuncSetAttribute(k, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
@@ -434,14 +424,14 @@ extern "C" cudaError_t cuda_decode_setup(int shared_max) {
 extern "C" cudaError_t cuda_decode_in_proj(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                            float eps, const cuda_conv *conv, float *y, cudaStream_t stream) {
     size_t bytes = shared_size(1, conv->d, 3 * OWN, IN_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_in_proj, w->type, step->n), dim3(conv->d / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
+    return launch(FOR_TYPE(decode_in_proj, w->type), dim3(conv->d / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
                   stream, *step, *w, h, gain, eps, *conv, y);
 }
 
 extern "C" cudaError_t cuda_decode_qkv(const cuda_step *step, const cuda_mat w[3], const float *h, const float *gain,
                                        float eps, float *qkv, cudaStream_t stream) {
     uint32_t rows = w[0].n_rows + w[1].n_rows + w[2].n_rows, slot = slot_bytes(CUDA_Q6_K);
-    return launch(step->n > 1 ? decode_qkv<2> : decode_qkv<1>, dim3(rows / OWN, step->n), CUDA_DECODE_BLOCK,
+    return launch(decode_qkv, dim3(rows / OWN, step->n), CUDA_DECODE_BLOCK,
                   shared_size(1, w[0].n_cols, OWN, ROW_DEPTH, slot), stream, w[0], w[1], w[2], h, gain, eps, qkv);
 }
 
@@ -449,7 +439,7 @@ extern "C" cudaError_t cuda_decode_out(const cuda_step *step, const cuda_mat *w,
                                        const cuda_route *r, cudaStream_t stream) {
     cuda_route none = {};
     size_t bytes = shared_size(1, w->n_cols, OWN, ROW_DEPTH, slot_bytes(w->type));
-    return launch(FOR_TYPE(decode_out, w->type, step->n), dim3(w->n_rows / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
+    return launch(FOR_TYPE(decode_out, w->type), dim3(w->n_rows / OWN, step->n), CUDA_DECODE_BLOCK, bytes,
                   stream, *w, x, h, r ? *r : none, r != NULL);
 }
 
@@ -461,7 +451,7 @@ extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat
     while (gate->n_rows % units) { /* ends: units = n_rows divides, and a block has a thread for each of up to 512 */
         units++;
     }
-    return launch(FOR_TYPE(decode_gate_up, gate->type, step->n), dim3(all / units, step->n), CUDA_DECODE_BLOCK,
+    return launch(FOR_TYPE(decode_gate_up, gate->type), dim3(all / units, step->n), CUDA_DECODE_BLOCK,
                   shared_size(1, gate->n_cols, 2 * units, GATE_UP_DEPTH, slot_bytes(gate->type)), stream, *step, *gate,
                   *up, h, gain, eps, r ? *r : none, r != NULL, units, hidden);
 }
@@ -471,14 +461,14 @@ extern "C" cudaError_t cuda_decode_down(const cuda_step *step, const cuda_mat *d
     cuda_route none = {};
     uint32_t used = r ? r->used : 1;
     size_t bytes = shared_size(used, down->n_cols, used * OWN, DOWN_DEPTH, slot_bytes(down->type));
-    return launch(FOR_TYPE(decode_down, down->type, step->n), dim3(down->n_rows / OWN, step->n), CUDA_DECODE_BLOCK,
+    return launch(FOR_TYPE(decode_down, down->type), dim3(down->n_rows / OWN, step->n), CUDA_DECODE_BLOCK,
                   bytes, stream, *step, *down, hidden, h, r ? *r : none, r != NULL);
 }
 
 extern "C" cudaError_t cuda_decode_head(const cuda_step *step, const cuda_mat *w, const float *h, const float *gain,
                                         float eps, float *logits, uint32_t n_sm, cudaStream_t stream) {
     uint32_t rows = ((w->n_rows + n_sm - 1) / n_sm + 7) / 8 * 8;
-    return launch(FOR_TYPE(decode_head, w->type, step->n), dim3((w->n_rows + rows - 1) / rows, step->n),
+    return launch(FOR_TYPE(decode_head, w->type), dim3((w->n_rows + rows - 1) / rows, step->n),
                   CUDA_DECODE_BLOCK, shared_size(1, w->n_cols, rows, HEAD_DEPTH, slot_bytes(w->type)), stream, *w, h,
                   gain, eps, rows, logits);
 }

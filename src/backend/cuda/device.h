@@ -37,6 +37,7 @@ extern "C" {
 #define CUDA_ROUTE_GROUP  16u         /* channels per partial sum of the router */
 #define CUDA_DECODE_ROWS  16u         /* most rows of one token each that take the decode kernels */
 #define CUDA_USED_MAX     8u          /* experts per token in the decode kernels */
+#define CUDA_EXPERTS_MAX  64u         /* experts of a layer in them */
 #define CUDA_DECODE_BLOCK 512u
 #define CUDA_RECORD       592u /* bytes of 256 quantised values in rows.cuh */
 
@@ -209,7 +210,7 @@ cudaError_t cuda_attend(const struct cuda_step *step, const struct cuda_attn *a,
 cudaError_t cuda_join_splits(const struct cuda_step *step, const struct cuda_attn *a, uint32_t first, uint32_t n,
                              cudaStream_t stream);
 
-/* decode.cu: one token per row, K-quant weights. Each launch may begin before the one before it has ended (programmatic
+/* decode.cu: one row of one token, K-quant weights. Each launch may begin before the one before it has ended (programmatic
  * dependent launch) and fetches weights meanwhile. */
 cudaError_t cuda_decode_in_proj(const struct cuda_step *step, const struct cuda_mat *w, const float *h,
                                 const float *gain, float eps, const struct cuda_conv *conv, float *y,
@@ -229,8 +230,8 @@ cudaError_t cuda_decode_head(const struct cuda_step *step, const struct cuda_mat
                              float eps, float *logits, uint32_t n_sm, cudaStream_t stream);
 cudaError_t cuda_decode_setup(int shared_max); /* raises the kernels' limits of shared memory, once */
 
-/* rows.cu: the same for two to CUDA_DECODE_ROWS rows, each weight read once. records: quantised vectors, CUDA_RECORD bytes
- * per 256 values. */
+/* rows.cu, rows_large.cu: the same for two to CUDA_DECODE_ROWS rows, each weight read once. records: quantised vectors,
+ * CUDA_RECORD bytes per 256 values. */
 enum cuda_rows_phase {
     CUDA_ROWS_IN_PROJ,
     CUDA_ROWS_QKV,
@@ -242,6 +243,9 @@ enum cuda_rows_phase {
 cudaError_t cuda_rows_setup(int shared_max); /* once, before all others */
 /* Whether n rows and w fit in shared memory. each: experts of a row (down), experts (out), or 0. */
 bool cuda_rows_fit(enum cuda_rows_phase phase, const struct cuda_mat *w, uint32_t n, uint32_t each);
+/* rows_large.cu: these two for its phases, which are from CUDA_ROWS_GATE_UP on */
+cudaError_t cuda_rows_large_setup(int shared_max);
+bool cuda_rows_large_fit(enum cuda_rows_phase phase, const struct cuda_mat *w, uint32_t n, uint32_t each);
 cudaError_t cuda_rows_in_proj(const struct cuda_step *step, const struct cuda_mat *w, const float *h, const float *gain,
                               float eps, const struct cuda_conv *conv, float *y, cudaStream_t stream);
 cudaError_t cuda_rows_qkv(const struct cuda_step *step, const struct cuda_mat w[3], const float *h, const float *gain,

@@ -172,16 +172,12 @@ __device__ __forceinline__ void copy_item(const cuda_mat &m, uint32_t row0, uint
     }
 }
 
-/* Until the oldest of `depth` copies under way has arrived. */
+/* Until the oldest of `depth` copies under way, one or two, has arrived. */
 __device__ __forceinline__ void wait_for_item(uint32_t depth) {
     if (depth == 1) {
         copy_async_wait<0>();
-    } else if (depth == 2) {
-        copy_async_wait<1>();
-    } else if (depth == 3) {
-        copy_async_wait<2>();
     } else {
-        copy_async_wait<3>();
+        copy_async_wait<1>();
     }
     __syncwarp();
 }
@@ -219,7 +215,7 @@ __device__ __forceinline__ void add_scaled(int sum[4], const int c[4], int scale
     sum[3] += scale_8 * c[3];
 }
 
-/* The terms of super-block `block` for rows lane / 4 and 8 more and the vector of column lane % 4, whose scale it is. */
+/* The terms of super-block `block` for rows lane / 4 and 8 more and the vector of column lane % 4 with its scale. */
 template <int TYPE>
 __device__ __forceinline__ void item_terms(const uint8_t *slot, uint32_t block, const lane_vector &b, float scale,
                                            float term[2]) {
@@ -308,6 +304,20 @@ __device__ __forceinline__ void item_columns(const uint8_t *slot, uint32_t block
     }
 }
 
+/* Which vector a column is. */
+struct same_vector {
+    __device__ __forceinline__ uint32_t operator()(uint32_t i) const {
+        return i;
+    }
+};
+
+struct listed_vector {
+    const uint8_t *list;
+    __device__ __forceinline__ uint32_t operator()(uint32_t i) const {
+        return list[i];
+    }
+};
+
 /* The sum of n terms in order, `stride` floats apart; eight loads at a time, because one after the other would wait. */
 __device__ __forceinline__ float sum_terms(const float *terms, uint32_t n, uint32_t stride) {
     float sum = 0;
@@ -324,6 +334,77 @@ __device__ __forceinline__ float sum_terms(const float *terms, uint32_t n, uint3
         }
     }
     return sum;
+}
+
+/* ---- A block's shared memory */
+
+extern __shared__ __align__(128) uint8_t shared_bytes[];
+
+enum { DEPTH_MAX = 2 /* slots of a warp; 3 and 4 are slower on an H200 */ };
+
+/* Slots of all warps, the records of n_vectors of n_cols, n_terms floats, in this order. */
+struct layout {
+    uint8_t *slots, *records;
+    float *terms;
+};
+
+__host__ __device__ static size_t slots_bytes(uint32_t type, uint32_t depth) {
+    return (size_t)WARPS * depth * item_bytes(type);
+}
+
+__device__ static layout layout_at(uint32_t type, uint32_t depth, uint32_t n_records) {
+    layout l;
+    l.slots = shared_bytes + threadIdx.x / 32 * depth * item_bytes(type);
+    l.records = shared_bytes + slots_bytes(type, depth);
+    l.terms = (float *)(l.records + n_records * CUDA_RECORD);
+    return l;
+}
+
+/* Items i = 0 .. n - 1 of a warp, `depth` of them on their way: copy(i, slot) ahead, use(i, slot) once it is there. */
+struct ring {
+    uint8_t *slots;
+    uint32_t bytes, depth, n;
+};
+
+template <class Copy> __device__ __forceinline__ void begin_items(const ring &r, Copy copy) {
+#pragma unroll 1
+    for (uint32_t i = 0; i < r.depth; i++) {
+        if (i < r.n) {
+            copy(i, r.slots + i * r.bytes);
+        }
+        copy_async_commit();
+    }
+}
+
+template <class Copy, class Use>
+__device__ __forceinline__ void run_item(const ring &r, uint32_t i, uint32_t *slot, Copy copy, Use use) {
+    wait_for_item(r.depth);
+    uint8_t *at = r.slots + *slot * r.bytes;
+    *slot = *slot + 1 == r.depth ? 0 : *slot + 1;
+    if (i < r.n) {
+        use(i, at);
+    }
+    __syncwarp();
+    if (i + r.depth < r.n) {
+        copy(i + r.depth, at);
+    }
+    copy_async_commit();
+}
+
+/* Raises a kernel's limit of shared memory; *most: what all of them may have at least beside their own. */
+static inline cudaError_t prepare_kernel(const void *kernel, int shared_max, int *most) {
+    cudaFuncAttributes a;
+    cudaError_t status = cudaFuncGetAttributes(&a, kernel);
+    if (status != cudaSuccess) {
+        return status;
+    }
+    int own = shared_max - (int)a.sharedSizeBytes;
+    *most = own < *most ? own : *most;
+    status = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, own);
+    /* one division of shared memory and L1 for all: an SM changes it only when empty, and kernels could not overlap */
+    return status == cudaSuccess ? cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                                        cudaSharedmemCarveoutMaxShared)
+                                 : status;
 }
 
 #endif
