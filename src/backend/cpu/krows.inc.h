@@ -3,6 +3,8 @@
  * K-quant products of a few tokens, part of kquants.inc.h: weights stream by once, in the order of the file. A block becomes 8
  * vectors of int16 (scale * quant) that meet up to 4 tokens each while they are in registers. Four outputs (4 rows x 1 token, 2 x 2
  * or 1 x 4) advance side by side: their sums are transposed to one vector per 4 blocks, and one addition takes a block of all four.
+ * With 32 registers two rows go side by side against 2 to 4 tokens: activations come from the first-level cache, and half the loads
+ * are saved.
  */
 
 /* ---- 128 weights as 4 vectors of scale * quant in the order of struct acts.q; h: which half of the block ---- */
@@ -332,6 +334,92 @@ VEC void k_rows(const struct mm *m, uint32_t row0, uint32_t row1, const struct k
     }
 }
 
+/* Two rows against T tokens, so that an activation is loaded once for both: 32 registers hold the 2 T sums and a half of both blocks.
+ * Steps: one for both rows where their outputs fit, else one each. */
+VEC void k_gather_pair(const struct mm *m, const uint8_t *end, struct k_step *s, const struct k_tokens *x, const int T, k_half_fn half,
+                       k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
+    const bool joint = 2 * T <= OUTPUTS;
+    const uint32_t left = m->n_cols / QK - s->b0;
+    const int n = left < CHUNK ? (int)left : CHUNK;
+    struct k_heads *head[2] = {&s[0].heads[0], joint ? &s[0].heads[1] : &s[1].heads[0]};
+    const uint8_t *p[2];
+    const uint8_t *ahead[2];
+    for (uint32_t r = 0; r < 2; r++) {
+        p[r] = m->w + (s->row + r) * m->row_bytes + s->b0 * block_bytes;
+        heads(p[r], n, block_bytes, head[r]);
+        ahead[r] = p[r] + (m->n_cols > CHUNK * QK ? 2 * m->row_bytes : ROWS_AHEAD); /* as in k_gather */
+        if (ahead[r] >= end && m->next) {
+            ahead[r] = m->next + (ahead[r] - end);
+        }
+    }
+    for (int i = 0; i < n; i++) {
+        const size_t at = (size_t)i * block_bytes;
+        vi sum[2][OUTPUTS];
+        for (int r = 0; r < 2; r++) {
+            for (size_t c = (at + 63) / 64 * 64; c < at + block_bytes; c += 64) {
+                VEC_PREFETCH(ahead[r] + c);
+            }
+            for (int t = 0; t < T; t++) {
+                sum[r][t] = vi_zero();
+            }
+        }
+        for (int h = 0; h < 2; h++) {
+            vs w[2][4];
+            for (int r = 0; r < 2; r++) {
+                half(p[r] + at, has_mins ? head[r]->sc[i] : p[r] + at + 192, h, w[r]); /* struct block_q6_k's */
+            }
+            for (int k = 0; k < 4; k++) {
+                for (int t = 0; t < T; t++) {
+                    vs a = vs_load(x->q[t] + (size_t)QK * s->b0 + QK * i + 128 * h + 32 * k);
+                    VEC_KEEP(a);
+                    sum[0][t] = vi_dot(sum[0][t], w[0][k], a);
+                    sum[1][t] = vi_dot(sum[1][t], w[1][k], a);
+                }
+            }
+        }
+        for (int t = 0; t < T; t++) {
+            s[0].sums[i][t] = sum[0][t];
+            s[joint ? 0 : 1].sums[i][joint ? T + t : t] = sum[1][t];
+        }
+    }
+}
+
+VEC void k_fold_pair(const struct mm *m, const struct k_step *s, struct k_sum *y, const struct k_tokens *x, const int T, const bool has_mins) {
+    if (2 * T <= OUTPUTS) {
+        k_fold(m, s, y, x, 2, T, has_mins);
+    } else {
+        k_fold(m, s, y, x, 1, T, has_mins);
+        k_fold(m, s + 1, y + 1, x, 1, T, has_mins);
+    }
+}
+
+/* Rows [row0, row1), an even number. */
+VEC void k_row_pairs(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x, const int T, k_half_fn half,
+                     k_heads_fn heads, const size_t block_bytes, const bool has_mins) {
+    const uint32_t n_blocks = m->n_cols / QK;
+    struct k_step steps[2][2];
+    memset(steps, 0, sizeof steps);
+    struct k_sum sum[2];
+    memset(sum, 0, sizeof sum);
+    uint32_t k = 0;
+    for (uint32_t row = row0; row < row1; row += 2) {
+        for (uint32_t b0 = 0; b0 < n_blocks; b0 += CHUNK, k++) {
+            struct k_step *s = steps[k & 1];
+            for (uint32_t r = 0; r < 2; r++) {
+                s[r].row = row + r;
+                s[r].b0 = b0;
+            }
+            k_gather_pair(m, m->w + row1 * m->row_bytes, s, x, T, half, heads, block_bytes, has_mins);
+            if (k) {
+                k_fold_pair(m, steps[~k & 1], sum, x, T, has_mins);
+            }
+        }
+    }
+    if (k) {
+        k_fold_pair(m, steps[~k & 1], sum, x, T, has_mins);
+    }
+}
+
 /* A product's T tokens; scales: room for [n_blocks to a multiple of CHUNK][OUTPUTS]. */
 VEC struct k_tokens k_take_tokens(const struct mm *m, const int R, const int T, float *scales) {
     const uint32_t n_blocks = m->n_cols / QK;
@@ -355,6 +443,16 @@ enum { k_byte_q4_k = 0 };
     KERNEL void rows_##R##x##T##_##type(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x) {  \
         k_rows(m, row0, row1, x, R, T, k_half_##type, (k_byte_fn)k_byte_##type, k_heads_##type, sizeof(struct block_##type), has_mins);          \
     }
+#define K_PAIRS(type, T, has_mins)                                                                                     \
+    KERNEL void pairs_##T##_##type(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x) {       \
+        k_row_pairs(m, row0, row1, x, T, k_half_##type, k_heads_##type, sizeof(struct block_##type), has_mins);        \
+    }
+/* Up to how many tokens (from 2 on) rows go in pairs: as long as sums, weights and constants stay in registers. */
+#if defined(__AVX512F__)
+enum { pairs_q4_k = 4, pairs_q5_k = 4, pairs_q6_k = 2 };
+#else
+enum { pairs_q4_k = 0, pairs_q5_k = 0, pairs_q6_k = 0 };
+#endif
 /* Rows [row0, row1) against up to 4 tokens. */
 #define K_FEW(type, has_mins)                                                                                          \
     K_ROWS(type, 4, 1, has_mins)                                                                                       \
@@ -363,29 +461,44 @@ enum { k_byte_q4_k = 0 };
     K_ROWS(type, 1, 2, has_mins)                                                                                       \
     K_ROWS(type, 1, 3, has_mins)                                                                                       \
     K_ROWS(type, 1, 4, has_mins)                                                                                       \
-    static void few_##type(const struct mm *m, uint32_t row0, uint32_t row1, float *scratch) {                      \
+    K_PAIRS(type, 2, has_mins)                                                                                         \
+    K_PAIRS(type, 3, has_mins)                                                                                         \
+    K_PAIRS(type, 4, has_mins)                                                                                         \
+    static void few_##type(const struct mm *m, uint32_t row0, uint32_t row1, float *scratch) {                         \
         struct k_tokens x;                                                                                             \
-        uint32_t most = row1;                                                                                          \
+        uint32_t most = row0; /* rows from here on go one by one */                                                    \
         switch (m->n) {                                                                                                \
         case 1:                                                                                                        \
-            x = k_take_tokens(m, 4, 1, scratch);                                                                   \
-            most = row0 + (row1 - row0) / 4 * 4;                                                                       \
+            x = k_take_tokens(m, 4, 1, scratch);                                                                       \
+            most += (row1 - row0) / 4 * 4;                                                                             \
             rows_4x1_##type(m, row0, most, &x);                                                                        \
             rows_1x1_##type(m, most, row1, &x);                                                                        \
             break;                                                                                                     \
         case 2:                                                                                                        \
-            x = k_take_tokens(m, 2, 2, scratch);                                                                   \
-            most = row0 + (row1 - row0) / 2 * 2;                                                                       \
-            rows_2x2_##type(m, row0, most, &x);                                                                        \
+            x = k_take_tokens(m, 2, 2, scratch);                                                                       \
+            most += (row1 - row0) / 2 * 2;                                                                             \
+            if (pairs_##type >= 2) {                                                                                   \
+                pairs_2_##type(m, row0, most, &x);                                                                     \
+            } else {                                                                                                   \
+                rows_2x2_##type(m, row0, most, &x);                                                                    \
+            }                                                                                                          \
             rows_1x2_##type(m, most, row1, &x);                                                                        \
             break;                                                                                                     \
         case 3:                                                                                                        \
-            x = k_take_tokens(m, 1, 3, scratch);                                                                   \
-            rows_1x3_##type(m, row0, row1, &x);                                                                        \
+            x = k_take_tokens(m, 1, 3, scratch);                                                                       \
+            if (pairs_##type >= 3) {                                                                                   \
+                most += (row1 - row0) / 2 * 2;                                                                         \
+                pairs_3_##type(m, row0, most, &x);                                                                     \
+            }                                                                                                          \
+            rows_1x3_##type(m, most, row1, &x);                                                                        \
             break;                                                                                                     \
         default:                                                                                                       \
-            x = k_take_tokens(m, 1, 4, scratch);                                                                   \
-            rows_1x4_##type(m, row0, row1, &x);                                                                        \
+            x = k_take_tokens(m, 1, 4, scratch);                                                                       \
+            if (pairs_##type >= 4) {                                                                                   \
+                most += (row1 - row0) / 2 * 2;                                                                         \
+                pairs_4_##type(m, row0, most, &x);                                                                     \
+            }                                                                                                          \
+            rows_1x4_##type(m, most, row1, &x);                                                                        \
             break;                                                                                                     \
         }                                                                                                              \
     }
