@@ -51,7 +51,8 @@ static sluice_status find_knee(struct bench *b, double capacity, sluice_error *e
         TRY(run_rate(b, rate, &share, err));
         *(share >= GOOD_SHARE ? &low : &high) = rate;
     }
-    for (int i = 0; i < HALVINGS && high > 0; i++) {
+    /* below an eighth of what it carries requests hardly meet: a target that is missed there is missed alone, too */
+    for (int i = 0; i < HALVINGS && high > 0 && (low > 0 || high > 0.2 * capacity); i++) {
         double rate = low > 0 ? sqrt(low * high) : high / 2;
         TRY(run_rate(b, rate, &share, err));
         *(share >= GOOD_SHARE ? &low : &high) = rate;

@@ -273,10 +273,6 @@ bool compare_may_rank(const struct compare_row *a, const struct compare_row *b, 
         buf_printf(why, "%s row %s", bad_b ? "this" : "the other", bad_b ? bad_b : bad_a);
         return false;
     }
-    if (qualified_a != qualified_b) {
-        buf_printf(why, "only %s has measured quality", qualified_a ? "the other row" : "this row");
-        return false;
-    }
     if (!a->value[0].len || !b->value[0].len) {
         buf_puts(why, "the model is not known");
         return false;
@@ -284,6 +280,10 @@ bool compare_may_rank(const struct compare_row *a, const struct compare_row *b, 
     if (strcmp(a->key[COMPARE_WORKLOAD], b->key[COMPARE_WORKLOAD]) != 0) {
         buf_puts(why, "not the same work: ");
         compare_differences(a, b, COMPARE_WORKLOAD, why);
+        return false;
+    }
+    if (qualified_a != qualified_b) {
+        buf_printf(why, "only %s has measured quality", qualified_a ? "the other row" : "this row");
         return false;
     }
     return true;

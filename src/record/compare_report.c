@@ -9,9 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Engine-only tests by their size too: pp31 and pp512 are not the same work. */
 static const char *group_name(const struct compare_row *r) {
     const char *workload = record_text(r->line->tree, "workload");
-    return workload ? workload : record_text(r->line->tree, "row");
+    return workload && !record_is(r->line->tree, "test", "raw") ? workload : record_text(r->line->tree, "row");
 }
 
 static double concurrency(const struct compare_row *r) {
@@ -90,10 +91,14 @@ static void put_name(struct buf *out, const struct compare_row *r) {
                row_hardware(r->run, r->line->tree)[0] ? row_hardware(r->run, r->line->tree) : "hardware unknown",
                engine ? engine : "engine unknown");
     if (build) {
-        buf_printf(out, " %s", build);
+        size_t said = engine && strncmp(build, engine, strlen(engine)) == 0 ? strlen(engine) : 0; /* "sluice 0.1.0" */
+        buf_printf(out, " %s", build + said + (said && build[said] == ' '));
     }
     if (!isnan(cap)) {
         buf_printf(out, ", %g W", cap);
+    }
+    if (record_text(target, "model")) {
+        buf_printf(out, ", %s", record_text(target, "model"));
     }
     if (label) {
         buf_printf(out, ", \"%s\"", label);

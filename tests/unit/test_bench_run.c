@@ -622,11 +622,8 @@ static void test_goodput(void **state) {
     assert_true(quietly(try_goodput, NULL, "goodput"));
 }
 
-/* Arrivals that the server keeps up with, and a latency target whose knee is found: 25 ms of service in one slot
- * carry at most 40 requests per second, and fewer within a time to the first token that leaves little room for a
- * queue. */
-static void test_load(void **state) {
-    (void)state;
+static bool try_load(void *unused) {
+    (void)unused;
     fake_reset();
     fake.slots = 1;
     fake.first_ms = 5;
@@ -635,6 +632,7 @@ static void test_load(void **state) {
         run_with((struct bench_options){.suite = "load", .max_concurrency = 2, .slo_ttft_ms = 40, .rate_seconds = 1});
     assert_int_equal(o->status, SLUICE_OK);
     uint32_t open_rows = 0;
+    bool tight = true;
     for (size_t i = 0; i < o->record->n_lines; i++) {
         struct json_object *t = o->record->lines[i].tree;
         if (o->record->lines[i].kind == RECORD_ROW && record_is(t, "arrival", "poisson")) {
@@ -642,13 +640,22 @@ static void test_load(void **state) {
             double carried = record_number(record_path(t, "metrics.request_rps"), "median");
             double good = record_number(record_path(t, "metrics.goodput_rps"), "median");
             assert_true(rate > 0 && carried > 0 && good <= carried * 1.0001 && carried < 45);
-            assert_true(record_number(record_path(t, "metrics.queue_ms"), "median") < 200);
+            tight = tight && is_between(0, record_number(record_path(t, "metrics.queue_ms"), "median"), 0.5);
             open_rows++;
         }
     }
-    assert_true(open_rows >= 3);
+    assert_true(open_rows >= 1);
     assert_non_null(strstr(o->table, "knee: "));
     drop(o);
+    return tight && open_rows >= 3;
+}
+
+/* Arrivals that the server keeps up with, and a latency target whose knee is found: 25 ms of service in one slot
+ * carry at most 40 requests per second, and fewer within a time to the first token that leaves little room for a
+ * queue. */
+static void test_load(void **state) {
+    (void)state;
+    assert_true(quietly(try_load, NULL, "load"));
 }
 
 int main(void) {
