@@ -95,6 +95,10 @@ static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
         return SLUICE_OK;
     }
     TRY(target_identify(&s->target, r->options->model[which], false, r->err));
+    int listening = client_is_loopback(s->target.url) ? listener_pid(listener_port(s->target.url)) : -1;
+    if (listening > 0) { /* a shell may stand before the server that was started */
+        (void)process_command("", listening, s->target.command_line, sizeof s->target.command_line);
+    }
     TRY(prompt_make(&s->target, r->options->workload, r->options->prompt_tokens, &r->nonce, &s->prompt, r->err));
     s->identified = true;
     return SLUICE_OK;

@@ -7,6 +7,7 @@
 #include "bench/child.h"
 #include "bench/prompt.h"
 #include "machine/listener.h"
+#include "machine/process.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -336,6 +337,7 @@ static sluice_status run_all(struct bench *b, struct child **server, sluice_erro
         b->server_pid = pid > 0 ? pid : 0;
         if (pid > 0) {
             watch_own(b->watch, pid);
+            (void)process_command("", pid, b->target.command_line, sizeof b->target.command_line);
         }
     }
     if (o->url) {

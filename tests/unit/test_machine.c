@@ -12,6 +12,7 @@
 #include "machine/environment.h"
 #include "machine/listener.h"
 #include "machine/power_cap.h"
+#include "machine/process.h"
 #include "machine/watch.h"
 #include "record/line.h"
 
@@ -236,6 +237,42 @@ static void test_energy_rapl(void **state) {
     energy_close(e);
 }
 
+/* Folders and secrets stay out of a server's command line. */
+static void test_process_command(void **state) {
+    (void)state;
+    static const struct {
+        const char *words; /* with | for the NUL between */
+        const char *line;
+    } cases[] = {
+        {"/opt/x/llama-server|-m|/models/a.gguf|--port|8080", "llama-server -m a.gguf --port *"},
+        {"server|--api-key|sesame|-n|5", "server --api-key *** -n 5"},
+        {"server|--api-key=sesame|--hf-token|t", "server --api-key=*** --hf-token ***"},
+        {"server|--model=/models/a.gguf|--max-tokens|9|--tokenizer|/t/tok",
+         "server --model=a.gguf --max-tokens 9 --tokenizer tok"},
+        {"server|--url|http://127.0.0.1:1/x|a=b", "server --url http://127.0.0.1:1/x a=b"},
+    };
+    char path[64], full[256], text[256], out[128], tight[8];
+    snprintf(path, sizeof path, "proc/%d/cmdline", (int)getpid());
+    snprintf(full, sizeof full, "%s/%s", folder, path);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        size_t n = strlen(cases[i].words);
+        snprintf(text, sizeof text, "%s", cases[i].words);
+        for (size_t k = 0; k < n; k++) {
+            text[k] = text[k] == '|' ? '\0' : text[k];
+        }
+        put_file(path, "");
+        FILE *f = fopen(full, "we");
+        assert_non_null(f);
+        assert_int_equal(fwrite(text, 1, n + 1, f), n + 1);
+        fclose(f);
+        assert_true(process_command(folder, (int)getpid(), out, sizeof out));
+        assert_string_equal(out, cases[i].line);
+        assert_true(process_command(folder, (int)getpid(), tight, sizeof tight));
+        assert_true(strlen(tight) < sizeof tight && strncmp(tight, out, strlen(tight)) == 0);
+    }
+    assert_false(process_command(folder, 999999, out, sizeof out));
+}
+
 /* A /proc of our own: 1000 ticks pass, 300 of them stolen and 200 used by others. */
 static void test_watch_shares(void **state) {
     (void)state;
@@ -409,12 +446,13 @@ static void test_listener(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nvml_describe),  cmocka_unit_test(test_nvml_read),
-        cmocka_unit_test(test_nvml_absent),    cmocka_unit_test(test_power_cap),
-        cmocka_unit_test(test_energy_nvml),    cmocka_unit_test(test_power_cap_crash),
-        cmocka_unit_test(test_energy_rapl),    cmocka_unit_test(test_environment),
-        cmocka_unit_test(test_watch_shares),   cmocka_unit_test(test_watch_here),
-        cmocka_unit_test(test_watch_children), cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_nvml_describe),   cmocka_unit_test(test_nvml_read),
+        cmocka_unit_test(test_nvml_absent),     cmocka_unit_test(test_power_cap),
+        cmocka_unit_test(test_energy_nvml),     cmocka_unit_test(test_power_cap_crash),
+        cmocka_unit_test(test_energy_rapl),     cmocka_unit_test(test_environment),
+        cmocka_unit_test(test_process_command), cmocka_unit_test(test_watch_shares),
+        cmocka_unit_test(test_watch_here),      cmocka_unit_test(test_watch_children),
+        cmocka_unit_test(test_listener),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
