@@ -321,12 +321,17 @@ test('light and dark can be chosen and stay so', async () => {
   assertQuiet(page);
 });
 
-test('printing shows all rows and no controls', async () => {
+test('printing shows all rows and columns, and no controls', async () => {
   const page = await open('model');
+  await page.setViewportSize({ width: 1060, height: 750 }); // A4, landscape
   await page.emulateMedia({ media: 'print' });
   await page.evaluate(() => dispatchEvent(new Event('beforeprint')));
   assert.equal(await page.locator('.grid tbody tr[data-id]').count(), 25);
   assert.equal(await page.locator('.ask').isVisible(), false);
+  const [table, sheet] = await page
+    .locator('.grid')
+    .evaluate((grid) => [grid.scrollWidth, grid.parentElement.clientWidth]);
+  assert.ok(table <= sheet + 2, `a table of ${table} px on a sheet of ${sheet}`);
 });
 
 test('the same site from a web server', async () => {

@@ -106,9 +106,10 @@ export function dots(options: DotsOptions): HTMLElement {
     table: options.table,
     empty: options.dots.length ? null : (options.empty ?? 'Nothing to draw.'),
     legend: [
-      ...(options.legend.length > 1 || options.legendExtra
-        ? options.legend.map((name, i) => legendEntry(i, name))
-        : []),
+      // Of series that are drawn: an entry for something that is not there would be looked for.
+      ...(options.legend.length > 1 ? options.legend : []).flatMap((name, i) =>
+        options.dots.some((d) => d.series === i) ? [legendEntry(i, name)] : [],
+      ),
       ...(options.legendExtra ?? []),
     ],
     draw: (width) => {

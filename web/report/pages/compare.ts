@@ -378,6 +378,13 @@ function ratioChart(c: Context, relations: readonly Relation[], paired: readonly
     : null;
 }
 
+/** The engines; of one engine alone, what it ran on. */
+function titleOf(rows: Rows, targets: readonly Target[]): string {
+  const names = [...new Set(targets.map((t) => name(rows, t.i)))];
+  const machines = [...new Set(targets.map((t) => rows.text('hardware', t.i) ?? 'hardware not known'))];
+  return names.length > 1 ? names.join(' and ') : `${names[0] ?? ''} on ${machines.join(' and ')}`;
+}
+
 /** The rows of each run, by its id; runs whose data cannot be loaded are left out. */
 async function ownRows(ids: readonly string[], root: string): Promise<Map<string, Rows>> {
   const runs = [...new Set(ids.map((id) => id.replace(/-[0-9]+$/, '')))];
@@ -429,7 +436,7 @@ export async function comparePage(
     'div',
     { class: 'intro' },
     h('p', { class: 'over' }, 'Compare'),
-    h('h1', {}, [...new Set(targets.map((t) => name(rows, t.i)))].join(' and ')),
+    h('h1', {}, titleOf(rows, targets)),
     missing,
   );
   const c: Context = { rows, fields: fieldsOf(data, rows.n), data, targets, root };

@@ -236,6 +236,16 @@ function noiseFacts(end: EndLine): Fact[] {
       ];
 }
 
+/** The lines that facts stand in, as ways to them. */
+function recorded(here: string, lines: readonly (number | undefined)[]): HTMLElement {
+  const known = lines.filter((line) => line !== undefined);
+  return h(
+    'span',
+    {},
+    ...known.flatMap((line, k) => [k ? ', ' : '', h('a', { href: `${here}#L${line}` }, `line ${line}`)]),
+  );
+}
+
 function runFacts(run: RunLine, end: EndLine | undefined): Fact[] {
   return [
     ['Date', run.date === null ? 'not stated' : `${run.date.replace('T', ' ').replace('Z', '')} UTC`],
@@ -253,6 +263,7 @@ export function runPage(data: RunData, root: string): Node[] {
   const rows = new Rows(data.table);
   const here = `${root}runs/${encodeURIComponent(data.id)}.html`;
   const run = ofKind(data, 'run')[0]?.data;
+  const runLine = ofKind(data, 'run')[0]?.line;
   const end = ofKind(data, 'end')[0];
   const comparisons = ofKind(data, 'comparison');
   const first = data.lines[0]?.line ?? 1;
@@ -338,7 +349,7 @@ export function runPage(data: RunData, root: string): Node[] {
             copyButton(() => run.command ?? ''),
           )
         : h('p', { class: 'empty' }, 'The source states no command.'),
-      run ? factList(runFacts(run, end?.data)) : null,
+      run ? factList([...runFacts(run, end?.data), ['Recorded in', recorded(here, [runLine, end?.line])]]) : null,
     ),
     ...(rows.n
       ? [
@@ -377,7 +388,11 @@ export function runPage(data: RunData, root: string): Node[] {
               'article',
               { class: 'card' },
               h('h3', {}, 'Machine'),
-              factList([...environmentFacts(run.environment), ...(end ? noiseFacts(end.data) : [])]),
+              factList([
+                ...environmentFacts(run.environment),
+                ...(end ? noiseFacts(end.data) : []),
+                ['Recorded in', recorded(here, [runLine, end?.line])],
+              ]),
             )
           : null,
         ...targets.map((t, k) =>
