@@ -46,6 +46,12 @@ function powerText(rows: Rows, i: number): string {
   return [power, driver ? `drv ${driver}` : ''].filter(Boolean).join(' · ');
 }
 
+/** What was asked for: of a raw test its key, which says how many tokens ("pp512", "tg128@d4096"). */
+export function workloadOf(rows: Rows, i: number): string {
+  const [workload, row] = [rows.text('workload', i), rows.text('row', i)];
+  return (rows.is('test', i, 'raw') ? (row ?? workload) : (workload ?? row)) ?? '';
+}
+
 export function cacheText(rows: Rows, i: number): string {
   const cache = rows.text('cache', i) ?? '';
   const state = rows.text('cache_state', i);
@@ -156,9 +162,9 @@ const COLUMNS: readonly Column[] = [
     about: 'What was asked for; below, whether the prompt was cached and who verified it',
     width: 124,
     fields: ['workload', 'row', 'natural_stop'],
-    text: (rows, i) => rows.text('workload', i) ?? rows.text('row', i) ?? '',
+    text: workloadOf,
     cell: (rows, i, root) => ({
-      main: [h('a', { href: root + rows.href(i) }, rows.text('workload', i) ?? rows.text('row', i) ?? 'row')],
+      main: [h('a', { href: root + rows.href(i) }, workloadOf(rows, i) || 'row')],
       sub: [{ none: '', unknown: 'cache unknown' }[cacheText(rows, i)] ?? cacheText(rows, i)],
       title: `row ${rows.text('row', i) ?? ''}; cache ${cacheText(rows, i) || 'not known'}`,
     }),
@@ -200,7 +206,7 @@ const COLUMNS: readonly Column[] = [
     bigger: true,
     optional: true,
     first: true,
-    width: 92,
+    width: 122,
   }),
   metric({
     id: 'client_tok_s',
@@ -216,7 +222,7 @@ const COLUMNS: readonly Column[] = [
     unit: 'tok/s',
     about: 'Prompt tokens that were not cached over the time to the first token: a client’s view, queueing counts',
     bigger: true,
-    width: 98,
+    width: 122,
   }),
   metric({
     id: 'ttft_ms',

@@ -27,6 +27,7 @@ export const VIEWS: readonly View[] = [
       'kind',
       ...WHO,
       'decode_tok_s',
+      'tok_s',
       'limit_share',
       'client_tok_s',
       'tpot_ms',
@@ -99,6 +100,7 @@ export const VIEWS: readonly View[] = [
     columns: [
       ...WHO,
       'decode_tok_s',
+      'tok_s',
       'j_per_output_token',
       'j_per_prompt_token',
       'j_per_request',

@@ -50,7 +50,7 @@ function line(
   narrow: boolean,
 ): { nodes: SVGElement[]; mark: Mark } {
   const y = top + (narrow ? 42 : 17);
-  const nodes: SVGElement[] = [s('line', { class: 'grid', x1: left, x2: right, y1: y, y2: y })];
+  const nodes: SVGElement[] = [s('line', { class: 'rule', x1: left, x2: right, y1: y, y2: y })];
   if (narrow) {
     nodes.push(textAt(left, top + 12, fitted(d.label, right + 60, 7), 'start', 'dot-label'));
     nodes.push(textAt(left, top + 26, fitted(d.sub, right + 60, 6.2), 'start', 'dot-sub'));
@@ -125,7 +125,7 @@ export function dots(options: DotsOptions): HTMLElement {
       const nodes: SVGElement[] = [];
       const decimals = x.decimals;
       for (const t of x.ticks) {
-        nodes.push(s('line', { class: 'grid', x1: x.at(t), x2: x.at(t), y1: 0, y2: bottom }));
+        nodes.push(s('line', { class: 'rule', x1: x.at(t), x2: x.at(t), y1: 0, y2: bottom }));
         nodes.push(textAt(x.at(t), bottom + 16, x.log && decimals === 0 ? figure(t, 2) : fixed(t, decimals), 'middle'));
       }
       nodes.push(textAt(right - 8, bottom + 34, options.label, 'end', 'axis-label'));

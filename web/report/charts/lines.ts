@@ -77,7 +77,7 @@ export function lines(options: LinesOptions): HTMLElement {
         const values = extent(panel.tracks.flatMap((t) => t.values)) ?? [0, 1];
         const y = linear(values[0], values[1], bottom, top, 3, panel.zero ?? false);
         for (const t of y.ticks) {
-          nodes.push(s('line', { class: 'grid', x1: left, x2: right, y1: y.at(t), y2: y.at(t) }));
+          nodes.push(s('line', { class: 'rule', x1: left, x2: right, y1: y.at(t), y2: y.at(t) }));
           nodes.push(textAt(left - 8, y.at(t) + 4, fixed(t, y.decimals), 'end'));
         }
         const only = panel.tracks.length === 1 ? panel.tracks[0]?.name : undefined;

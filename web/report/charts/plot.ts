@@ -58,7 +58,7 @@ export function axes(x: Scale, y: Scale, area: Area, xLabel: string, yLabel: str
   const nodes: SVGElement[] = [];
   for (const t of y.ticks) {
     const at = y.at(t);
-    nodes.push(s('line', { class: 'grid', x1: area.left, x2: area.right, y1: at, y2: at }));
+    nodes.push(s('line', { class: 'rule', x1: area.left, x2: area.right, y1: at, y2: at }));
     nodes.push(
       textAt(
         area.left - 8,
@@ -72,7 +72,7 @@ export function axes(x: Scale, y: Scale, area: Area, xLabel: string, yLabel: str
   for (const t of xTicks ?? x.ticks) {
     const at = x.at(t);
     const text = fixed(t, xTicks ? 0 : x.log ? Math.max(0, -Math.floor(Math.log10(t) + 1e-9)) : x.decimals);
-    nodes.push(s('line', { class: 'grid tick-mark', x1: at, x2: at, y1: area.bottom, y2: area.bottom + 4 }));
+    nodes.push(s('line', { class: 'tick-mark', x1: at, x2: at, y1: area.bottom, y2: area.bottom + 4 }));
     if (at - text.length * 3.6 > end) {
       nodes.push(textAt(at, area.bottom + 17, text, 'middle'));
       end = at + text.length * 3.6 + 6;

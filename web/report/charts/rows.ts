@@ -1,6 +1,6 @@
 /* The charts of a model's page, drawn from the rows that its table shows. */
 import { intervalText, milliseconds } from '../cells';
-import { cacheText } from '../columns';
+import { cacheText, workloadOf } from '../columns';
 import { dots, type Dot } from './dots';
 import { h } from '../dom';
 import type { IntervalMetric } from '../data';
@@ -16,8 +16,9 @@ const POINTS_MAX = 600;
 
 type Order = readonly number[];
 
-function workloadOf(rows: Rows, i: number): string {
-  return rows.text('workload', i) ?? rows.text('row', i) ?? 'row';
+/** A raw test that only reads prompts: its rate is none of decoding. */
+function isPrefill(rows: Rows, i: number): boolean {
+  return rows.is('test', i, 'raw') && (rows.is('limit_kind', i, 'matrix') || /^pp/.test(workloadOf(rows, i)));
 }
 
 /** "agent, 4 at a time, warm" */
@@ -81,7 +82,9 @@ function newest(rows: Rows, list: readonly Rated[]): Rated[] {
 /** Decode rates of one stream, each with the rate at which the memory alone would be the limit. */
 export function roofChart(rows: Rows, order: Order, root: string): HTMLElement {
   // Streams that are decoded together share each reading of the weights: their roof is not the memory's alone.
-  const single = order.filter((i) => (rows.number('concurrency', i) ?? 1) <= 1 && (rows.number('batch', i) ?? 1) <= 1);
+  const single = order.filter(
+    (i) => (rows.number('concurrency', i) ?? 1) <= 1 && (rows.number('batch', i) ?? 1) <= 1 && !isPrefill(rows, i),
+  );
   const rated = single.flatMap((i): Rated[] => {
     const rate = limitedRate(rows, i);
     const share = rows.is('limit_kind', i, 'read') ? rows.number('limit_share', i) : null;
@@ -406,7 +409,7 @@ export function powerCharts(rows: Rows, order: Order, root: string): HTMLElement
     });
   };
   const rate = (i: number): Point | null => {
-    const f = limitedRate(rows, i)?.figure ?? null;
+    const f = isPrefill(rows, i) ? null : (limitedRate(rows, i)?.figure ?? null);
     const cap = rows.number('power_cap_w', i);
     return f && cap !== null
       ? {

@@ -46,7 +46,7 @@ export function timeline(options: TimelineOptions): HTMLElement {
       const nodes: SVGElement[] = [];
       const marks: Mark[] = [];
       for (const t of x.ticks) {
-        nodes.push(s('line', { class: 'grid', x1: x.at(t), x2: x.at(t), y1: 0, y2: bottom }));
+        nodes.push(s('line', { class: 'rule', x1: x.at(t), x2: x.at(t), y1: 0, y2: bottom }));
         nodes.push(textAt(x.at(t), bottom + 16, fixed(t, x.decimals), 'middle'));
       }
       nodes.push(
