@@ -443,14 +443,24 @@ extern "C" cudaError_t cuda_decode_out(const cuda_step *step, const cuda_mat *w,
                   stream, *w, x, h, r ? *r : none, r != NULL);
 }
 
+/* Hidden units of a block: a part of n_rows that divides it, a block per SM if that leaves a thread for each unit. */
+static uint32_t units_of_block(uint32_t all, uint32_t n_rows, uint32_t n_sm) {
+    uint32_t units = (all + n_sm - 1) / n_sm;
+    while (units < n_rows && n_rows % units) {
+        units++;
+    }
+    if (units > n_rows || units > CUDA_DECODE_BLOCK) {
+        for (units = n_rows < CUDA_DECODE_BLOCK ? n_rows : CUDA_DECODE_BLOCK; n_rows % units; units--) {
+        }
+    }
+    return units;
+}
+
 extern "C" cudaError_t cuda_decode_gate_up(const cuda_step *step, const cuda_mat *gate, const cuda_mat *up,
                                            const float *h, const float *gain, float eps, const cuda_route *r,
                                            float *hidden, uint32_t n_sm, cudaStream_t stream) {
     cuda_route none = {};
-    uint32_t all = (r ? r->used : 1) * gate->n_rows, units = (all + n_sm - 1) / n_sm;
-    while (gate->n_rows % units) { /* ends: units = n_rows divides, and a block has a thread for each of up to 512 */
-        units++;
-    }
+    uint32_t all = (r ? r->used : 1) * gate->n_rows, units = units_of_block(all, gate->n_rows, n_sm);
     return launch(FOR_TYPE(decode_gate_up, gate->type), dim3(all / units, step->n), CUDA_DECODE_BLOCK,
                   shared_size(1, gate->n_cols, 2 * units, GATE_UP_DEPTH, slot_bytes(gate->type)), stream, *step, *gate,
                   *up, h, gain, eps, r ? *r : none, r != NULL, units, hidden);
