@@ -33,15 +33,14 @@ test('one command: probe, engine-only rows, API rows, verified cold and warm', (
   assert.equal(all[0].target.url, null);
   assert.ok(of(all, 'probe')[0].items.some((i) => i.name === 'read' && i.max > 0));
   const rows = Object.fromEntries(of(all, 'row').map((r) => [r.row, r]));
-  assert.equal(rows.pp602.test, 'raw');
-  assert.ok(rows.pp602.limit.share > 0);
+  const left = of(all, 'end')[0].left_out; // on a busy machine the seconds do not do for all; then they are named
+  const holds = (name, check) => (rows[name] ? check(rows[name]) : assert.ok(left.some((l) => l.row === name), `${name}: no row, not named`));
+  holds('pp602', (row) => assert.ok(row.test === 'raw' && row.limit.share > 0));
   assert.equal(rows['agent/c1/cold'].cache_state, 'verified');
   assert.equal(rows['agent/c1/cold'].metrics.prompt_tokens.median, 602);
-  assert.equal(rows['agent/c1/warm'].cache_state, 'verified');
-  assert.ok(rows['agent/c1/warm'].metrics.cached_tokens.median >= 301);
+  holds('agent/c1/warm', (row) => assert.ok(row.cache_state === 'verified' && row.metrics.cached_tokens.median >= 301));
   assert.ok(rows['chat/c1/cold'].limit.share > 0);
-  assert.equal(rows['agent/c4/cold'].concurrency, 4);
-  assert.ok(run.stdout.includes('agent/c4/cold'));
+  holds('agent/c4/cold', (row) => assert.ok(row.concurrency === 4 && run.stdout.includes('agent/c4/cold')));
   const sums = of(all, 'sample').filter((s) => s.row.includes('cold')).map((s) => s.prompt_sha256);
   assert.equal(new Set(sums).size, sums.length); // no two requests alike
 });
