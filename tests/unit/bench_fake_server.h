@@ -82,8 +82,9 @@ struct fake {
     uint32_t stop_after;     /* ends by itself after so many; 0 = at max_tokens */
     bool honours_ignore_eos; /* then only where the request does not ask for full length */
     bool byte_by_byte;
-    uint32_t slots;   /* requests beyond these wait; 0 = no limit */
-    uint32_t context; /* longer prompts get 400; 0 = 2048 */
+    uint32_t slots;       /* requests beyond these wait; 0 = no limit */
+    uint32_t context;     /* longer prompts get 400; 0 = 2048 */
+    uint32_t page_tokens; /* that it says its cache keeps together; it keeps single ones nevertheless */
     enum fake_counts counts;
     enum fake_cache cache;
     enum fake_end end;
@@ -507,8 +508,9 @@ static inline bool fake_answer(int fd, const char *path, const char *text, size_
                                             "\"meta\":{\"n_ctx\":2048}},{\"id\":\"fake-2\"}]}");
     } else if (strncmp(path, "/props", 6) == 0 && !f.no_props) {
         snprintf(props, sizeof props,
-                 "{\"build_info\":\"b1234\",\"total_slots\":%u,\"default_generation_settings\":{\"n_ctx\":%u}}",
-                 f.slots ? f.slots : 8, f.context);
+                 "{\"build_info\":\"b1234\",\"total_slots\":%u,\"page_tokens\":%u,\"default_generation_settings\":"
+                 "{\"n_ctx\":%u}}",
+                 f.slots ? f.slots : 8, f.page_tokens, f.context);
         ok = fake_plain_reply(fd, "200 OK", "application/json", props);
     } else if (strncmp(path, "/tokenize", 9) == 0) {
         ok = fake_tokenize(fd, &f, body);

@@ -547,6 +547,25 @@ static void test_interrupted(void **state) {
     atomic_store(&stop, false);
 }
 
+/* A warm row whose prompt is shorter than a page of the server's cache is not made, and the record says so. */
+static void test_left_out(void **state) {
+    (void)state;
+    fake_reset();
+    fake.gap_ms = 0.02;
+    fake.page_tokens = 64;
+    struct outcome *o = run("page");
+    assert_int_equal(o->status, SLUICE_OK);
+    assert_int_equal(o->rows_seen, 9);
+    struct json_object *end = o->record->lines[o->record->n_lines - 1].tree, *left = record_get(end, "left_out");
+    assert_between(1, record_number(end, "rows_left_out"), 1);
+    assert_int_equal(json_object_array_length(left), 1);
+    assert_true(record_is(json_object_array_get_idx(left, 0), "row", "chat/c1/warm"));
+    assert_non_null(strstr(record_text(json_object_array_get_idx(left, 0), "reason"), "pages of 64 tokens"));
+    assert_non_null(strstr(o->table, "left out: not possible"));
+    assert_true(record_is(row_of(o, "codegen/c1/warm"), "cache_state", "verified"));
+    drop(o);
+}
+
 static void test_depth(void **state) {
     (void)state;
     fake_reset();
@@ -664,7 +683,7 @@ int main(void) {
         cmocka_unit_test(test_known_times),  cmocka_unit_test(test_queue),         cmocka_unit_test(test_token_times),
         cmocka_unit_test(test_cache_states), cmocka_unit_test(test_wrong_work),    cmocka_unit_test(test_failures),
         cmocka_unit_test(test_dead_targets), cmocka_unit_test(test_interrupted),   cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_load),         cmocka_unit_test(test_goodput),
+        cmocka_unit_test(test_left_out),     cmocka_unit_test(test_load),          cmocka_unit_test(test_goodput),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
