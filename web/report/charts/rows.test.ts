@@ -17,7 +17,9 @@ function dataOf(chart: HTMLElement): string[] {
   const details = chart.querySelector('details') as HTMLDetailsElement;
   details.open = true;
   details.dispatchEvent(new Event('toggle'));
-  return [...chart.querySelectorAll('tbody tr')].map((tr) => (tr.textContent ?? '').replaceAll('\u202f', ' '));
+  return [...chart.querySelectorAll('tbody tr')].map((tr) =>
+    [...tr.children].map((cell) => cell.textContent?.replaceAll('\u202f', ' ')).join(' | '),
+  );
 }
 
 const base = { run: 'ab', line: 1, test: 'api', hardware: 'X', engine: 'e', limit_kind: 'read', limit_share: 0.5 };
@@ -31,8 +33,8 @@ describe('the roof', () => {
       { ...base, test: 'raw', row: 'tg128', workload: 'tg', tok_s: 420, limit_share: 0.6 },
     ]);
     expect(dataOf(roofChart(rows, [0, 1, 2, 3], './'))).toEqual([
-      'tg128X · e420.070060.0 %',
-      'chatX · e400.080050.0 %',
+      'tg128 | X · e | 420.0 | 700.0 | 60.0 %',
+      'chat | X · e | 400.0 | 800.0 | 50.0 %',
     ]);
   });
 
@@ -40,7 +42,7 @@ describe('the roof', () => {
     const rows = rowsOf([{ ...base, workload: 'chat', concurrency: 1, decode_tok_s: 400, limit_share: null }]);
     const chart = roofChart(rows, [0], './');
     expect(chart.textContent).toContain('no roof is drawn');
-    expect(dataOf(chart)).toEqual(['chatX · e400.0—no limit']);
+    expect(dataOf(chart)).toEqual(['chat | X · e | 400.0 | — | no limit']);
   });
 
   it('shows the newest of equal rows', () => {
@@ -48,7 +50,7 @@ describe('the roof', () => {
       { ...base, workload: 'chat', decode_tok_s: 400, date: '2026-01-01' },
       { ...base, workload: 'chat', decode_tok_s: 300, date: '2026-02-01' },
     ]);
-    expect(dataOf(roofChart(rows, [0, 1], './'))).toEqual(['chatX · e300.060050.0 %']);
+    expect(dataOf(roofChart(rows, [0, 1], './'))).toEqual(['chat | X · e | 300.0 | 600.0 | 50.0 %']);
   });
 });
 
