@@ -51,6 +51,8 @@ struct run_quality {
     double kl_mean, kl_p999, top1, top20;
 };
 
+#define LEFT_OUT_MAX (2 * SUITE_CELLS_MAX) /* rows of the API, and of the engine alone */
+
 struct left_out { /* a row that was not made */
     char row[64], reason[160];
 };
@@ -72,11 +74,11 @@ struct bench {
     uint64_t zero_ns, nonce;
     double duration_s;
     uint32_t n_rows, n_api_rows, n_samples, n_failed, n_left;
-    struct left_out left[SUITE_CELLS_MAX]; /* [n_left] */
-    double pace_prefill, pace_decode;      /* tok/s of one stream, for estimates; 0 unknown */
-    double pace_prompt;                    /* tokens of the prompt that showed pace_prefill */
-    uint32_t n_noisy;                      /* rows whose verdict is not clean */
-    char error[320];                       /* of the first request that failed */
+    struct left_out left[LEFT_OUT_MAX]; /* [n_left] */
+    double pace_prefill, pace_decode;   /* tok/s of one stream, for estimates; 0 unknown */
+    double pace_prompt;                 /* tokens of the prompt that showed pace_prefill */
+    uint32_t n_noisy;                   /* rows whose verdict is not clean */
+    char error[320];                    /* of the first request that failed */
     bool interrupted;
     struct nvml *nvml;              /* or NULL */
     struct watch *watch;            /* NULL: the machine is not watched */
@@ -125,6 +127,7 @@ void bench_learn_pace(struct bench *b, const struct row *row);
  * reason. *cell: the cell as it is to be made; *deadline_ns: no round starts that would end later; 0: none. */
 bool bench_fits(struct bench *b, uint32_t i, uint64_t end_ns, struct cell *cell, uint64_t *deadline_ns);
 void bench_leave_out(struct bench *b, const struct cell *c, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void bench_leave_out_key(struct bench *b, const char *key, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /* ---- Engine-only tests and probes, by this program in processes of their own -------------------- */
 

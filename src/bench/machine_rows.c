@@ -221,12 +221,33 @@ static double raw_least_s(const struct bench *b) {
                 QUICK_PROMPT * (double)b->file.prefill_ops / (PREFILL_SHARE * tops * 1e12));
 }
 
+/* Names what of the engine-only tests (prompts: "31,65,..", and the decode test) did not end. */
+static void leave_out_tests(struct bench *b, const char *prompts, const char *decode) {
+    const char *p = prompts;
+    for (bool more = true; more;) {
+        char key[32];
+        size_t n = strcspn(p, ",");
+        more = *p != '\0';
+        snprintf(key, sizeof key, "%s%.*s", more ? "pp" : "tg", more ? (int)n : 16, more ? p : decode);
+        bool ended = false;
+        for (uint32_t i = 0; i < b->raw->n; i++) {
+            ended |= strcmp(b->raw->rows[i].key, key) == 0;
+        }
+        if (!ended) {
+            bench_leave_out_key(b, key, "%s", b->raw_note);
+        }
+        p += n + (p[n] == ',');
+    }
+}
+
 /* Where time is short the shortest prompt and the decode rate come first, and the rest if that leaves time for it. */
 static sluice_status run_raw(struct bench *b, const char *self, sluice_error *err) {
-    char prompts[256];
+    char prompts[256], all[256];
     double seconds = b->suite.raw_seconds;
+    const char *decode = seconds > 0 ? "32" : "128";
     uint64_t start = clock_ns();
     prompt_list(&b->suite, prompts, sizeof prompts);
+    snprintf(all, sizeof all, "%s", prompts);
     b->raw->rows = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->rows);
     b->raw->seen = mem_calloc(RAW_TESTS_MAX, sizeof *b->raw->seen);
     if (!b->raw->rows || !b->raw->seen) {
@@ -237,13 +258,14 @@ static sluice_status run_raw(struct bench *b, const char *self, sluice_error *er
         snprintf(b->raw_note, sizeof b->raw_note,
                  "no engine-only rows: they take about %.0f s, and this suite has %.0f s for them", raw_least_s(b),
                  seconds);
+        leave_out_tests(b, all, decode);
         return SLUICE_OK;
     }
     char *rest = seconds > 0 ? strchr(prompts, ',') : NULL;
     if (rest) {
         *rest++ = '\0';
     }
-    sluice_status status = run_raw_tests(b, self, prompts, seconds > 0 ? "32" : "128", seconds, &why);
+    sluice_status status = run_raw_tests(b, self, prompts, decode, seconds, &why);
     double left = seconds - clock_ms_since(start) * 1e-3;
     if (status == SLUICE_OK && rest && !b->raw->cut) {
         if (left > seconds / 2) {
@@ -260,6 +282,7 @@ static sluice_status run_raw(struct bench *b, const char *self, sluice_error *er
     } else if (b->raw->cut) {
         snprintf(b->raw_note, sizeof b->raw_note,
                  "engine-only tests were cut: this suite has %.0f s for them, and %u ended", seconds, b->raw->n);
+        leave_out_tests(b, all, decode);
     }
     return SLUICE_OK;
 }

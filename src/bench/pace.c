@@ -43,15 +43,28 @@ static double least_s(const struct bench *b, const struct cell *c, const struct 
     return (at_hand ? 0 : COUNTING_S + stream_s(b, c->prompt_tokens, 0, 1)) + round_s(b, c, c->max_tokens);
 }
 
-void bench_leave_out(struct bench *b, const struct cell *c, const char *fmt, ...) {
-    va_list args;
-    if (b->n_left == SUITE_CELLS_MAX) {
+static void leave_out(struct bench *b, const char *key, const char *fmt, va_list args) {
+    if (b->n_left == LEFT_OUT_MAX) {
         return;
     }
     struct left_out *l = &b->left[b->n_left++];
-    cell_key(c, b->options->natural_stop || !b->target.takes[FIELD_IGNORE_EOS], l->row, sizeof l->row);
-    va_start(args, fmt);
+    snprintf(l->row, sizeof l->row, "%s", key);
     vsnprintf(l->reason, sizeof l->reason, fmt, args);
+}
+
+void bench_leave_out_key(struct bench *b, const char *key, const char *fmt, ...) {
+    va_list args;
+    va_start(args, fmt);
+    leave_out(b, key, fmt, args);
+    va_end(args);
+}
+
+void bench_leave_out(struct bench *b, const struct cell *c, const char *fmt, ...) {
+    char key[64];
+    va_list args;
+    cell_key(c, b->options->natural_stop || !b->target.takes[FIELD_IGNORE_EOS], key, sizeof key);
+    va_start(args, fmt);
+    leave_out(b, key, fmt, args);
     va_end(args);
 }
 
