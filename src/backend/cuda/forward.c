@@ -259,57 +259,48 @@ static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error
 
 /* ---- One token per row */
 
+/* Attention or convolution, the way back into the residual, and with r the router's part: one row's kernels, or those of
+ * several. */
+static sluice_status decode_operator(struct cuda *c, uint32_t layer, uint32_t n_splits, const struct cuda_route *r,
+                                     sluice_error *err) {
+    const struct model *m = c->m;
+    const struct cuda_layer *l = &c->layers[layer];
+    const struct cuda_step *s = &c->step;
+    bool one = s->n == 1;
+    if (m->layers[layer].is_attention) {
+        struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
+        struct cuda_attn a = attn_of(c, layer, n_splits);
+        LAUNCH((one ? cuda_decode_qkv : cuda_rows_qkv)(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
+        cuda_mark(c, CUDA_STAGE_QKV);
+        LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTEND);
+        LAUNCH((one ? cuda_decode_out : cuda_rows_out)(s, &l->wo, c->mid, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_ATTN_OUT);
+        return SLUICE_OK;
+    }
+    struct cuda_conv conv = conv_of(c, layer);
+    LAUNCH((one ? cuda_decode_in_proj : cuda_rows_in_proj)(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv,
+                                                           c->mid, c->stream));
+    cuda_mark(c, CUDA_STAGE_CONV_IN);
+    LAUNCH((one ? cuda_decode_out : cuda_rows_out)(s, &l->out_proj, c->mid, c->h, r, c->stream));
+    cuda_mark(c, CUDA_STAGE_CONV_OUT);
+    return SLUICE_OK;
+}
+
 static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
     const struct model *m = c->m;
     const struct cuda_layer *l = &c->layers[layer];
     bool moe = m->layers[layer].is_moe;
     struct cuda_route route = moe ? route_of(c, layer) : (struct cuda_route){0}, *r = moe ? &route : NULL;
     const struct cuda_step *s = &c->step;
-    if (m->layers[layer].is_attention) {
-        struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
-        struct cuda_attn a = attn_of(c, layer, n_splits);
-        LAUNCH(cuda_decode_qkv(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
-        cuda_mark(c, CUDA_STAGE_QKV);
-        LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
-        cuda_mark(c, CUDA_STAGE_ATTEND);
-        LAUNCH(cuda_decode_out(s, &l->wo, c->mid, c->h, r, c->stream));
-        cuda_mark(c, CUDA_STAGE_ATTN_OUT);
-    } else {
-        struct cuda_conv conv = conv_of(c, layer);
-        LAUNCH(cuda_decode_in_proj(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv, c->mid, c->stream));
-        cuda_mark(c, CUDA_STAGE_CONV_IN);
-        LAUNCH(cuda_decode_out(s, &l->out_proj, c->mid, c->h, r, c->stream));
-        cuda_mark(c, CUDA_STAGE_CONV_OUT);
-    }
-    LAUNCH(cuda_decode_gate_up(s, &l->gate, &l->up, c->h, l->ffn_norm, m->norm_eps, r, c->gate, c->n_sm, c->stream));
-    cuda_mark(c, CUDA_STAGE_GATE_UP);
-    LAUNCH(cuda_decode_down(s, &l->down, c->gate, c->h, r, c->stream));
-    cuda_mark(c, CUDA_STAGE_DOWN);
-    return SLUICE_OK;
-}
-
-/* The same for several rows. */
-static sluice_status decode_rows_layer(struct cuda *c, uint32_t layer, uint32_t n_splits, sluice_error *err) {
-    const struct model *m = c->m;
-    const struct cuda_layer *l = &c->layers[layer];
-    bool moe = m->layers[layer].is_moe;
-    struct cuda_route route = moe ? route_of(c, layer) : (struct cuda_route){0}, *r = moe ? &route : NULL;
-    const struct cuda_step *s = &c->step;
-    if (m->layers[layer].is_attention) {
-        struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
-        struct cuda_attn a = attn_of(c, layer, n_splits);
-        LAUNCH(cuda_rows_qkv(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
-        cuda_mark(c, CUDA_STAGE_QKV);
-        LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
-        cuda_mark(c, CUDA_STAGE_ATTEND);
-        LAUNCH(cuda_rows_out(s, &l->wo, c->mid, c->h, r, c->stream));
-        cuda_mark(c, CUDA_STAGE_ATTN_OUT);
-    } else {
-        struct cuda_conv conv = conv_of(c, layer);
-        LAUNCH(cuda_rows_in_proj(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv, c->mid, c->stream));
-        cuda_mark(c, CUDA_STAGE_CONV_IN);
-        LAUNCH(cuda_rows_out(s, &l->out_proj, c->mid, c->h, r, c->stream));
-        cuda_mark(c, CUDA_STAGE_CONV_OUT);
+    TRY(decode_operator(c, layer, n_splits, r, err));
+    if (s->n == 1) {
+        LAUNCH(
+            cuda_decode_gate_up(s, &l->gate, &l->up, c->h, l->ffn_norm, m->norm_eps, r, c->gate, c->n_sm, c->stream));
+        cuda_mark(c, CUDA_STAGE_GATE_UP);
+        LAUNCH(cuda_decode_down(s, &l->down, c->gate, c->h, r, c->stream));
+        cuda_mark(c, CUDA_STAGE_DOWN);
+        return SLUICE_OK;
     }
     uint8_t *records = c->acts.blocks;
     uint32_t n_hidden = s->n * (moe ? m->n_expert_used : 1);
@@ -327,7 +318,7 @@ static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_er
     const struct model *m = c->m;
     TRY(start_tokens(c, err));
     for (uint32_t i = 0; i < m->n_layer; i++) {
-        TRY(c->step.n > 1 ? decode_rows_layer(c, i, n_splits, err) : decode_layer(c, i, n_splits, err));
+        TRY(decode_layer(c, i, n_splits, err));
     }
     float *logits =
         c->turn->ends == CUDA_LOGITS ? c->turn->logits_device : c->logits; /* no copy where the host reads all */
