@@ -62,6 +62,8 @@ describe('what may be compared', () => {
     ]);
     expect(relation(mixed, FIELDS, 0, 1, 'A', 'B').why).toBe('only A has measured quality');
     expect(relation(mixed, FIELDS, 1, 0, 'A', 'B').why).toBe('only B has measured quality');
+    const other: Field[] = [{ name: 'model', classes: ['workload'], values: ['m', 'n'] }];
+    expect(relation(mixed, other, 0, 1, 'A', 'B').why).toBe('not the same work: model (m, n)');
   });
 
   it('writes out short values only', () => {

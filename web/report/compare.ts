@@ -77,12 +77,12 @@ export function relation(
   if (unfit.length) {
     return refuse(unfit.join('; '));
   }
+  if (work.length) {
+    return refuse(`not the same work: ${differenceText(work, a, b)}`);
+  }
   const qualifiedA = rows.is('qualified', a, 'true');
   if (qualifiedA !== rows.is('qualified', b, 'true')) {
     return refuse(`only ${qualifiedA ? nameA : nameB} has measured quality`);
-  }
-  if (work.length) {
-    return refuse(`not the same work: ${differenceText(work, a, b)}`);
   }
   return { ranked: true, why: null, shared };
 }
