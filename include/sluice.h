@@ -335,7 +335,7 @@ typedef struct sluice_event {
     sluice_token_prob top[SLUICE_TOP_LOGPROBS_MAX];
     sluice_finish finish;
     const char *stop_string; /* with DONE: the stop string that matched, or NULL */
-    sluice_timings timings;  /* with DONE and ERROR */
+    sluice_timings timings;  /* with DONE and ERROR; with TOKEN cache_n so far */
     sluice_error error;      /* with ERROR; its status is SLUICE_OK in all other events */
 } sluice_event;
 

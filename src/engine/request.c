@@ -156,6 +156,7 @@ sluice_event_kind sluice_request_poll(sluice_request *r, sluice_event *event) {
     bool finished = atomic_load(&r->finished);
     if (events_take(&r->events, event)) {
         event->kind = SLUICE_EVENT_TOKEN;
+        event->timings.cache_n = atomic_load(&r->cached);
     } else if (finished && !r->last_taken) {
         r->last_taken = true;
         event->kind = r->last_kind;

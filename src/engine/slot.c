@@ -22,6 +22,7 @@ void slot_count(sluice_engine *e, struct slot *s, uint32_t first, uint32_t end, 
     uint32_t prompt = prompt_end > fresh ? prompt_end - fresh : 0;
     if (found) {
         r->timings.cache_n += prompt;
+        atomic_store(&r->cached, r->timings.cache_n);
         atomic_fetch_add(&e->count.cached_tokens, prompt);
     } else {
         r->timings.prompt_n += prompt;

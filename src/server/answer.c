@@ -236,7 +236,7 @@ void answer_choice_write(struct buf *out, const struct answer_head *h, const slu
 void answer_usage_write(struct buf *out, const struct answer_usage *u) {
     buf_printf(out, "{\"prompt_tokens\":%" PRIu64 ",\"completion_tokens\":%" PRIu64 ",\"total_tokens\":%" PRIu64,
                u->prompt_tokens, u->completion_tokens, u->prompt_tokens + u->completion_tokens);
-    if (!u->running) {
+    if (u->cached_known) {
         buf_printf(out, ",\"prompt_tokens_details\":{\"cached_tokens\":%" PRIu64 "}", u->cached_tokens);
     }
     buf_putc(out, '}');

@@ -19,7 +19,7 @@ struct answer_head {
 
 struct answer_usage {
     uint64_t prompt_tokens, cached_tokens, completion_tokens;
-    bool running; /* so far: what came from the cache is told at the end */
+    bool cached_known; /* from each answer's first token on */
 };
 
 /* Log-probabilities of consecutive tokens. Each token has 1 + n_top entries: the one chosen, then the alternatives; an

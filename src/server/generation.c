@@ -97,7 +97,7 @@ static uint32_t least_cached(const struct choice *choices, size_t n) {
 }
 
 struct answer_usage generation_usage(const struct generation *g) {
-    struct answer_usage u = {0};
+    struct answer_usage u = {.cached_known = true};
     size_t per_prompt = g->n_prompts ? g->n_choices / g->n_prompts : 0;
     for (size_t i = 0; i < g->n_prompts; i++) {
         u.prompt_tokens += g->prompt_tokens[i];
@@ -106,6 +106,7 @@ struct answer_usage generation_usage(const struct generation *g) {
     for (size_t i = 0; i < g->n_choices; i++) {
         const struct choice *c = &g->choices[i];
         u.completion_tokens += c->done ? c->timings.predicted_n : c->n_tokens;
+        u.cached_known = u.cached_known && (c->done || c->n_tokens > 0);
     }
     return u;
 }
@@ -304,11 +305,7 @@ static void send_chunk(struct generation *g, struct choice *c, bool all_logprobs
     buf_puts(out, "data: ");
     answer_open(out, &g->head, true);
     answer_choice_write(out, &g->head, g->env.model, &a, true);
-    struct answer_usage so_far = {0};
-    if (g->continuous_usage) {
-        so_far = generation_usage(g);
-        so_far.running = true;
-    }
+    struct answer_usage so_far = generation_usage(g);
     answer_close(out, g->continuous_usage ? &so_far : NULL, g->include_usage, c->done ? &c->timings : NULL);
     buf_puts(out, "\n\n");
     c->bytes_sent += a.text_len;
@@ -365,6 +362,7 @@ static bool take_event(struct generation *g, struct choice *c, struct buf *out) 
     sluice_event event;
     switch (sluice_request_poll(c->request, &event)) {
     case SLUICE_EVENT_TOKEN:
+        c->timings.cache_n = event.timings.cache_n;
         if (!take_token(g, c, &event)) {
             api_error_nomem(&g->error);
             fail_generation(g, out);

@@ -28,7 +28,7 @@ export interface Stats {
   tokens: number; // generated
   tokens_per_second: number | null; // null until two tokens are there
   prompt_tokens: number | null;
-  cached_tokens: number | null; // told at the end
+  cached_tokens: number | null; // told with the first token
   drafts: number; // tokens guessed ahead ...
   drafts_accepted: number; // ... and found right
 }
