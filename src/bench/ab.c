@@ -67,7 +67,7 @@ static void put_down(struct side *s) {
 }
 
 /* Starts or reaches a target. The first time it is also asked who it is, and its prompt is made. */
-static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
+static sluice_status reach(struct run *r, struct side *s, uint32_t which) {
     char url[256];
     uint64_t before = clock_ns();
     snprintf(url, sizeof url, "%.255s", s->spec);
@@ -102,6 +102,16 @@ static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
     TRY(prompt_make(&s->target, r->options->workload, r->options->prompt_tokens, &r->nonce, &s->prompt, r->err));
     s->identified = true;
     return SLUICE_OK;
+}
+
+/* The same, and an error says which of the two it is about. */
+static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
+    sluice_status status = reach(r, s, which);
+    if (status == SLUICE_OK || status == SLUICE_E_CANCELLED) {
+        return status;
+    }
+    sluice_error why = *r->err;
+    return fail(r->err, status, "%c: %.470s", 'A' + (int)which, why.text);
 }
 
 /* All that A has mapped, files included: what a second server beside it would need again. */

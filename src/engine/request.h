@@ -58,7 +58,7 @@ struct sluice_request {
     struct bell bell; /* the reader sleeps here */
     atomic_uint gate;
     atomic_bool cancelled;
-    atomic_uint cached; /* timings.cache_n so far, for the reader */
+    atomic_uint cached;   /* timings.cache_n so far, for the reader */
     atomic_bool finished; /* set after the fields below; nothing follows */
     sluice_event_kind last_kind;
     sluice_finish finish;
