@@ -23,7 +23,8 @@ static const sluice_timings timings = {.prompt_n = 10,
                                        .draft_accepted_n = 2,
                                        .prompt_ms = 20,
                                        .predicted_ms = 8};
-static const struct answer_usage usage = {.prompt_tokens = 15, .cached_tokens = 5, .completion_tokens = 4};
+static const struct answer_usage usage = {
+    .prompt_tokens = 15, .cached_tokens = 5, .completion_tokens = 4, .cached_known = true};
 
 static struct json_object *write_and_read(const struct answer_head *h, const struct answer_choice *c, bool chunk,
                                           bool with_usage) {
