@@ -305,7 +305,10 @@ static void send_chunk(struct generation *g, struct choice *c, bool all_logprobs
     buf_puts(out, "data: ");
     answer_open(out, &g->head, true);
     answer_choice_write(out, &g->head, g->env.model, &a, true);
-    struct answer_usage so_far = generation_usage(g);
+    struct answer_usage so_far = {0};
+    if (g->continuous_usage) {
+        so_far = generation_usage(g);
+    }
     answer_close(out, g->continuous_usage ? &so_far : NULL, g->include_usage, c->done ? &c->timings : NULL);
     buf_puts(out, "\n\n");
     c->bytes_sent += a.text_len;
