@@ -143,13 +143,19 @@ static void test_repack(void **state) {
         enum { ROWS = 37, COLS = 768 };
         struct matrix x = make_matrix(types[i], ROWS, 1, COLS);
         float *out = device(NULL, ROWS * COLS * sizeof(float)), *back = malloc(ROWS * COLS * sizeof(float));
-        good(cuda_dequantize(&x.m, NULL, 0, ROWS, NULL, out, 0));
+        struct cuda_token tokens[ROWS];
+        for (uint32_t k = 0; k < ROWS; k++) {
+            tokens[k] = (struct cuda_token){.id = k};
+        }
+        struct cuda_step step = {.tokens = device(tokens, sizeof tokens), .n = ROWS};
+        good(cuda_start_tokens(&x.m, &step, NULL, 0, out, NULL, 0));
         good(cudaMemcpy(back, out, ROWS * COLS * sizeof(float), cudaMemcpyDeviceToHost));
         for (int k = 0; k < ROWS * COLS; k++) {
             if (memcmp(&back[k], &x.f[k], 4) != 0 && !(back[k] == 0 && x.f[k] == 0)) {
                 fail_msg("%s: weight %d is %.9g, not %.9g", dtype_get(types[i])->name, k, back[k], x.f[k]);
             }
         }
+        cudaFree((void *)(uintptr_t)step.tokens);
         cudaFree(out);
         free(back);
         free_matrix(&x);

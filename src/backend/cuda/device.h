@@ -137,13 +137,13 @@ struct cuda_groups {
 
 /* repack.cu: rows of `type` as in a file, at src, become rows [row0, row0 + n) of dst. */
 cudaError_t cuda_repack(const struct cuda_mat *dst, const uint8_t *src, uint64_t row0, uint64_t n, cudaStream_t stream);
-/* out[n][n_cols] F32 = rows ids[i] of m, exactly as the format defines them; drawn: what CUDA_FED refers to. */
-cudaError_t cuda_dequantize(const struct cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n,
-                            const uint32_t *drawn, float *out, cudaStream_t stream);
+
+/* embed.cu: h[n][n_cols] = the tokens' rows of embd, exactly as the format defines them; rates [dim / 2]: NULL, or
+ * cos_sin[n][dim] = cosines and then sines of their positions times these. */
+cudaError_t cuda_start_tokens(const struct cuda_mat *embd, const struct cuda_step *step, const double *rates,
+                              uint32_t dim, float *h, float *cos_sin, cudaStream_t stream);
 
 /* layer.cu */
-cudaError_t cuda_angles(const struct cuda_step *step, const double *rates, uint32_t dim, float *cos_sin,
-                        cudaStream_t stream);
 cudaError_t cuda_rewind(float *state, const float *column, uint32_t n_layers, size_t state_stride, size_t column_stride,
                         size_t n, cudaStream_t stream);
 /* Sum over layers of distinct experts in ids [n_layers][stride]; only the first n * used of each. */

@@ -70,11 +70,8 @@ static struct cuda_route route_of(const struct cuda *c, uint32_t layer) {
 }
 
 static sluice_status start_tokens(struct cuda *c, sluice_error *err) {
-    LAUNCH(cuda_dequantize(&c->tok_embd, &c->step.tokens[0].id, sizeof(struct cuda_token) / 4, c->step.n, c->step.drawn,
-                           c->h, c->stream));
-    if (c->m->n_attn_layers) {
-        LAUNCH(cuda_angles(&c->step, c->rope_rate, c->m->head_dim, c->cos_sin, c->stream));
-    }
+    const double *rates = c->m->n_attn_layers ? c->rope_rate : NULL;
+    LAUNCH(cuda_start_tokens(&c->tok_embd, &c->step, rates, c->m->head_dim, c->h, c->cos_sin, c->stream));
     cuda_mark(c, CUDA_STAGE_START);
     return SLUICE_OK;
 }

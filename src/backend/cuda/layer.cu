@@ -1,21 +1,5 @@
-/* What is no part of one layer's arithmetic: angles of positions, draft columns that come back, experts counted. */
+/* What is no part of one layer's arithmetic: draft columns that come back, experts counted. */
 #include "backend/cuda/common.cuh"
-
-__global__ void angles(cuda_step step, const double *rates, uint32_t dim, float *cos_sin) {
-    uint32_t half = dim / 2;
-    for (uint32_t i = threadIdx.x; i < half; i += blockDim.x) {
-        double s, c;
-        sincos(step.tokens[blockIdx.x].pos * rates[i], &s, &c);
-        cos_sin[(size_t)blockIdx.x * dim + i] = (float)c;
-        cos_sin[(size_t)blockIdx.x * dim + half + i] = (float)s;
-    }
-}
-
-extern "C" cudaError_t cuda_angles(const cuda_step *step, const double *rates, uint32_t dim, float *cos_sin,
-                                   cudaStream_t stream) {
-    angles<<<step->n, 32, 0, stream>>>(*step, rates, dim, cos_sin);
-    return cudaGetLastError();
-}
 
 __global__ void rewind_columns(float *state, const float *column, size_t state_stride, size_t column_stride, size_t n) {
     size_t i = blockIdx.y * (size_t)blockDim.x + threadIdx.x;

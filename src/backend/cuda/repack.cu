@@ -1,4 +1,4 @@
-/* From blocks as a file holds them to planes (device.h), and back to floats. Run once at load; bound by the host's copy. */
+/* From blocks as a file holds them to planes (device.h). Run once at load; bound by the host's copy. */
 #include "backend/cuda/common.cuh"
 
 __device__ static uint32_t bits_of(const uint8_t *p, int n) {
@@ -178,57 +178,5 @@ extern "C" cudaError_t cuda_repack(const cuda_mat *dst, const uint8_t *src, uint
     }
     uint64_t n_blocks = n * (dst->n_cols / elems);
     repack<<<(unsigned)((n_blocks + 127) / 128), 128, 0, stream>>>(*dst, src, row0, n, elems, bytes);
-    return cudaGetLastError();
-}
-
-/* Weight i of a row; the order of operations is the format's definition (quant/dequant.c). */
-__device__ static float weight_at(const cuda_mat &m, size_t row, uint32_t i) {
-    uint32_t n_pieces = m.n_cols / 64, piece = i / 64, group = i % 64 / 32, j = i % 32 / 4, k = i % 4;
-    switch (m.type) {
-    case CUDA_F32:
-        return ((const float *)m.q)[row * m.n_cols + i];
-    case CUDA_F16:
-        return half_bits(((const uint16_t *)m.q)[row * m.n_cols + i]);
-    case CUDA_BF16:
-        return __uint_as_float((uint32_t)((const uint16_t *)m.q)[row * m.n_cols + i] << 16);
-    case CUDA_Q8_0:
-        return half_bits(((const uint16_t *)m.d)[row * (m.n_cols / 32) + i / 32]) *
-               (float)((const int8_t *)m.q)[row * m.n_cols + i];
-    case CUDA_Q4_0: {
-        int q = (int)(((const uint32_t *)m.q)[row * (m.n_cols / 8) + i / 8] >> (i % 8 * 4) & 15) - 8;
-        return half_bits(((const uint16_t *)m.d)[row * (m.n_cols / 32) + i / 32]) * (float)q;
-    }
-    default:
-        break;
-    }
-    uint32_t word = ((const uint32_t *)m.q)[((row * 2 + j / 4) * n_pieces + piece) * 4 + j % 4];
-    uint32_t q = word >> (8 * k + 4 * group) & 15;
-    if (m.type == CUDA_Q6_K) {
-        uint32_t h = ((const uint32_t *)m.h)[(row * n_pieces + piece) * 4 + group * 2 + j / 4];
-        int v = (int)(q | ((h >> (8 * k + 2 * (j % 4)) & 3) ^ 2) << 4) - 32;
-        int sc = scale_byte(((const uint32_t *)m.s)[row * n_pieces + piece], (int)(i % 64 / 16));
-        return half_bits(*(const uint16_t *)(m.d + row * q6_d_stride(m.n_cols) + piece / 4 * 2)) * (float)sc * (float)v;
-    }
-    uint4 c = ((const uint4 *)m.s)[row * (n_pieces / 4) + piece / 4];
-    uint32_t scales = piece_scales(c, piece);
-    if (m.type == CUDA_Q5_K) {
-        uint32_t h = ((const uint32_t *)m.h)[(row * n_pieces + piece) * 2 + group];
-        q |= (h >> (8 * k + j) & 1) << 4;
-    }
-    float scale = half_bits(c.x & 0xffff) * (float)(scales >> (6 * group) & 63);
-    float min = half_bits(c.x >> 16) * (float)(scales >> (12 + 6 * group) & 63);
-    return scale * (float)q - min;
-}
-
-__global__ void dequantize(cuda_mat m, const uint32_t *ids, uint32_t id_stride, const uint32_t *drawn, float *out) {
-    size_t row = ids ? token_of(ids[(size_t)blockIdx.y * id_stride], drawn) : blockIdx.y;
-    for (uint32_t i = blockIdx.x * blockDim.x + threadIdx.x; i < m.n_cols; i += gridDim.x * blockDim.x) {
-        out[(size_t)blockIdx.y * m.n_cols + i] = weight_at(m, row, i);
-    }
-}
-
-extern "C" cudaError_t cuda_dequantize(const cuda_mat *m, const uint32_t *ids, uint32_t id_stride, uint32_t n,
-                                       const uint32_t *drawn, float *out, cudaStream_t stream) {
-    dequantize<<<dim3((m->n_cols + 255) / 256, n), 256, 0, stream>>>(*m, ids, id_stride, drawn, out);
     return cudaGetLastError();
 }
