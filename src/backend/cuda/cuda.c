@@ -332,8 +332,7 @@ static sluice_status cuda_submit(struct backend *base, const struct backend_step
     }
     sluice_status status = submit(c, step, err);
     if (status != SLUICE_OK) {
-        cudaStreamSynchronize(c->words_stream); /* the next step may write to this turn's memory */
-        cudaStreamSynchronize(c->stream);
+        cudaStreamSynchronize(c->stream); /* the next step may write to this turn's memory */
         return status;
     }
     c->submitted++;

@@ -45,8 +45,8 @@ enum cuda_stage {
 struct cuda_turn {
     /* [words_max] tokens, rows, outputs, draws, page tables, lists; pinned, and their copy */
     uint32_t *words, *words_device;
-    cudaEvent_t sent, done; /* words are there; the step is over */
-    float *draft_columns;   /* on the device [n_conv_layers][step_draft_columns][n_embd] */
+    cudaEvent_t done;     /* the step is over */
+    float *draft_columns; /* on the device [n_conv_layers][step_draft_columns][n_embd] */
     struct step_drafts drafts;
     /* results, pinned, and as the device sees them */
     float *logits, *logits_device;           /* [step_outputs_max][n_vocab] */

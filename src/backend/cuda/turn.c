@@ -77,7 +77,6 @@ static sluice_status take_turn(struct cuda *c, struct cuda_turn *t, sluice_error
     TRY(take_pinned(c, outputs * c->m->n_vocab * sizeof(float), &t->logits, &t->logits_device, err));
     TRY(take_pinned(c, outputs * sizeof *t->drawn, &t->drawn, &t->drawn_device, err));
     TRY(take_pinned(c, c->m->n_layer * sizeof *t->touched, &t->touched, &t->touched_device, err));
-    TRY(cuda_check(cudaEventCreateWithFlags(&t->sent, cudaEventDisableTiming), "preparing steps", err));
     return cuda_check(cudaEventCreateWithFlags(&t->done, cudaEventDisableTiming), "preparing steps", err);
 }
 
@@ -88,9 +87,6 @@ static void drop_turn(struct cuda_turn *t) {
     cudaFreeHost(t->touched);
     mem_free(t->samples);
     mem_free(t->wants);
-    if (t->sent) {
-        cudaEventDestroy(t->sent);
-    }
     if (t->done) {
         cudaEventDestroy(t->done);
     }
@@ -199,13 +195,13 @@ static bool describe(struct cuda *c, const struct backend_step *step, const stru
     return plain;
 }
 
-/* The words travel beside the step before. */
+/* The words travel beside the step before. The host waits for them while that step computes, and not the stream: there
+ * the wait would be time between two steps. */
 static sluice_status send_words(struct cuda *c, size_t n, sluice_error *err) {
     struct cuda_turn *t = c->turn;
     TRY(cuda_check(cudaMemcpyAsync(t->words_device, t->words, n * 4, cudaMemcpyHostToDevice, c->words_stream),
                    "sending a step", err));
-    TRY(cuda_check(cudaEventRecord(t->sent, c->words_stream), "sending a step", err));
-    return cuda_check(cudaStreamWaitEvent(c->stream, t->sent, 0), "sending a step", err);
+    return cuda_check(cudaStreamSynchronize(c->words_stream), "sending a step", err);
 }
 
 sluice_status cuda_send_step(struct cuda *c, const struct backend_step *step, uint32_t *positions_max, bool *plain,
