@@ -101,8 +101,8 @@ __global__ void __launch_bounds__(THREADS) draw_scan(cuda_drawing d) {
     __shared__ cuda_draw r;
     __shared__ __align__(16) float chunk[CUDA_DRAW_CHUNK];
     let_next_start();
-    wait_for_input();
     fetch_draw(d, &r);
+    wait_for_input();
     if (r.kind == CUDA_DRAW_NONE) {
         return;
     }
@@ -182,8 +182,8 @@ __global__ void __launch_bounds__(THREADS) draw_pick(cuda_drawing d) {
     __shared__ u64 rest;
     __shared__ uint32_t chunk;
     let_next_start();
-    wait_for_input();
     fetch_draw(d, &r);
+    wait_for_input();
     if (r.kind != CUDA_DRAW_WEIGHED || !__ldcg(&d.rows[blockIdx.y].open)) {
         return;
     }

@@ -273,8 +273,8 @@ __global__ void __launch_bounds__(THREADS) draw_select(cuda_drawing d) {
     __shared__ cuda_draw r;
     __shared__ u64 list[LIST];
     let_next_start();
-    wait_for_input();
     fetch_draw(d, &r);
+    wait_for_input();
     if (r.kind != CUDA_DRAW_WEIGHED || !__ldcg(&d.rows[blockIdx.y].open) || (r.top_k == 0 && r.top_p >= 1)) {
         return;
     }
