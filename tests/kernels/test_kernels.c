@@ -78,6 +78,7 @@ static struct acts new_acts(uint32_t n, uint32_t n_cols) {
     a.q = aligned((size_t)n * n_cols, sizeof(int16_t));
     a.hi = aligned((size_t)n * n_cols, 1);
     a.lo = aligned((size_t)n * n_cols, 1);
+    a.split = aligned((size_t)2 * n * n_cols, 1);
     a.halves = aligned((size_t)n * (n_cols / 16), sizeof(int16_t));
     a.scale = aligned((size_t)n * (n_cols / QK), sizeof(float));
     a.sums = aligned((size_t)n * acts_sums_stride(n_cols), sizeof(float));
@@ -89,6 +90,7 @@ static void free_acts(struct acts *a) {
     free(a->q);
     free(a->hi);
     free(a->lo);
+    free(a->split);
     free(a->halves);
     free(a->scale);
     free(a->sums);

@@ -17,18 +17,18 @@ static size_t max_size(size_t a, size_t b) {
 
 /* How much the integer forms of some activations take. */
 struct acts_size {
-    size_t elems, blocks, sums, pack_bytes;
+    size_t elems, split, blocks, sums, pack_bytes;
 };
 
 /* n tokens, packed in n_packs packs where the kernels have them. */
 static struct acts_size size_acts(const struct cpu *c, size_t n, uint32_t n_cols, size_t n_packs) {
-    return (struct acts_size){n * n_cols, n * (n_cols / QK), n * acts_sums_stride(n_cols),
-                              c->k->pack ? n_packs * kernels_pack_bytes(n_cols) : 0};
+    return (struct acts_size){n * n_cols, c->k->want_split ? 2 * n * n_cols : 0, n * (n_cols / QK),
+                              n * acts_sums_stride(n_cols), c->k->pack ? n_packs * kernels_pack_bytes(n_cols) : 0};
 }
 
 /* The greater in everything: one acts may serve two shapes, its n_cols set per use. */
 static struct acts_size size_both(struct acts_size a, struct acts_size b) {
-    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.blocks, b.blocks), max_size(a.sums, b.sums),
+    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.split, b.split), max_size(a.blocks, b.blocks), max_size(a.sums, b.sums),
                               max_size(a.pack_bytes, b.pack_bytes)};
 }
 
@@ -36,6 +36,7 @@ static void take_acts(struct acts *a, char *base, size_t *used, struct acts_size
     a->q = arena_take(base, used, size.elems, sizeof(int16_t));
     a->hi = arena_take(base, used, size.elems, 1);
     a->lo = arena_take(base, used, size.elems, 1);
+    a->split = size.split ? arena_take(base, used, size.split, 1) : NULL;
     a->halves = arena_take(base, used, size.elems / 16, sizeof(int16_t));
     a->scale = arena_take(base, used, size.blocks, sizeof(float));
     a->sums = arena_take(base, used, size.sums, sizeof(float));

@@ -25,6 +25,9 @@ struct acts {
      * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
     int16_t *q;
     int8_t *hi, *lo; /* [n][n_cols]: the same in order of columns, as hi * 64 + lo, 0 <= lo < 64 */
+    /* [n][2 * n_cols]: hi and lo of every 128 columns in the order in which 64 bytes of 4-bit quants come apart: hi of sub-blocks 0 and 2,
+     * their lo, hi of 1 and 3, their lo; NULL unless the kernels want it */
+    int8_t *split;
     int16_t *halves; /* [n][n_cols / 16]: sum of hi * 64 + lo over each 16 columns */
     float *scale;    /* [n][n_cols / 256] */
     float *sums;     /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
@@ -42,6 +45,7 @@ static inline struct acts acts_from(const struct acts *x, size_t i) {
         y.q = x->q + i * x->n_cols;
         y.hi = x->hi + i * x->n_cols;
         y.lo = x->lo + i * x->n_cols;
+        y.split = x->split ? x->split + 2 * i * x->n_cols : NULL;
         y.halves = x->halves + i * (x->n_cols / 16);
         y.scale = x->scale + i * (x->n_cols / QK);
         y.sums = x->sums + i * acts_sums_stride(x->n_cols);
@@ -85,6 +89,7 @@ enum { ATTN_QUERIES_MAX = 16 };
 
 struct kernels {
     const char *name;
+    bool want_split; /* in activations */
     /* rows [row0, row1) of one matrix; scratch is this thread's, of kernels_scratch_bytes(n_cols) */
     void (*matmul)(const struct mm *job, uint32_t row0, uint32_t row1, void *scratch);
     /* q, scale and sums of row i from its floats */

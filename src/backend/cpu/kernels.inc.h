@@ -214,6 +214,7 @@ static void quantize(const struct acts *x, uint32_t i) {
     int16_t *q = x->q + (size_t)i * x->n_cols;
     int8_t *hi = x->hi + (size_t)i * x->n_cols;
     int8_t *lo = x->lo + (size_t)i * x->n_cols;
+    int8_t *split = x->split ? x->split + 2 * (size_t)i * x->n_cols : NULL;
     int16_t *halves = x->halves + (size_t)i * (x->n_cols / 16);
     float *sums = x->sums + (size_t)i * sums_stride;
     const vf limit = vf_set1(ACT_MAX);
@@ -235,6 +236,11 @@ static void quantize(const struct acts *x, uint32_t i) {
         for (int c = 0; c < QK; c++) {
             hi[c] = (int8_t)(plain[c] >> ACT_LOW_BITS);
             lo[c] = (int8_t)(plain[c] & ((1 << ACT_LOW_BITS) - 1));
+        }
+        for (int c = 0; x->split && c < QK; c += 32) {
+            int8_t *to = split + 2 * ((size_t)b * QK + (c & ~127) + 2 * (c & 32)) + (c & 64) / 2;
+            memcpy(to, hi + c, 32);
+            memcpy(to + 64, lo + c, 32);
         }
         for (int s = 0; s < QK / 16; s++) {
             int sum = 0;
@@ -546,6 +552,9 @@ static void attend(const struct attn *a) {
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
+#if defined(__AVX512VNNI__)
+    .want_split = true,
+#endif
     .matmul = matmul,
     .quantize = quantize,
 #if defined(__AMX_INT8__)

@@ -54,11 +54,11 @@ VEC void k_half_q6_k(const uint8_t *p, const uint8_t *sc, int h, vs w[4]) {
 typedef void (*k_half_fn)(const uint8_t *p, const uint8_t *sc, int h, vs w[4]);
 
 /* ---- A whole block against one token, in bytes: quants stay bytes and meet the activation's two byte planes. For one token that is
- * cheaper where quants need more unpacking than 4-bit ones. ---- */
+ * cheaper, for 4-bit quants only where four byte products are one instruction. ---- */
 
 /* What a block's products need of a token's activations. */
 struct k_bytes {
-    const int8_t *hi, *lo;
+    const int8_t *hi, *lo, *split;
     const int16_t *halves;
 };
 
@@ -94,6 +94,35 @@ VEC vi k_byte_q6_k(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x,
     /* quants stand 32 too high: 32 * scale * (sum of the 16 activations) too much */
     return vi_sub(sum, vi_shl(vi_dot_short((const int8_t *)sc, x->halves + at / 16), 5));
 }
+
+#if defined(__AVX512VNNI__)
+/* for 8 lanes each: bytes i and 8 + i, and j and 8 + j, as two int16 */
+VEC vs k_pairs_control(int i, int j) {
+    return _mm512_inserti64x4(_mm512_set1_epi32((int)0x80008000 | i | (8 + i) << 16), _mm256_set1_epi32((int)0x80008000 | j | (8 + j) << 16), 1);
+}
+
+/* Sums of four products with the high plane, at most 4 * 15 * 32, go to the upper half of a lane as 16 times that, those with the low
+ * plane to its lower half; the scales (scale, 4 * scale) join the two. */
+VEC vi k_byte_q4_k(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x, const int at) {
+    long long all;
+    memcpy(&all, sc, 8);
+    vs k = _mm512_set1_epi64(all);
+    k = _mm512_mask_slli_epi16(k, 0xF0F0F0F0, k, 2); /* 8 scales, then four times these */
+    const int8_t *a = x->split + 2 * at;
+    vi sum = vi_zero();
+    for (int h = 0; h < 2; h++, a += 256) {
+        vb v = vb_load(p + 16 + 64 * h);
+        VEC_KEEP(v);
+        vb even = vb_and(v, vb_set1(15));
+        vb odd = vb_shr4(v);
+        vi dots = vi_dot_bytes_at(vi_shl(vi_dot_bytes_at(vi_zero(), even, a), 20), even, a + 64);
+        sum = vi_dot(sum, dots, _mm512_shuffle_epi8(k, k_pairs_control(4 * h, 4 * h + 2)));
+        dots = vi_dot_bytes_at(vi_shl(vi_dot_bytes_at(vi_zero(), odd, a + 128), 20), odd, a + 192);
+        sum = vi_dot(sum, dots, _mm512_shuffle_epi8(k, k_pairs_control(4 * h + 1, 4 * h + 3)));
+    }
+    return sum;
+}
+#endif
 
 typedef vi (*k_byte_fn)(const uint8_t *p, const uint8_t *sc, const struct k_bytes *x, const int at);
 
@@ -427,7 +456,10 @@ VEC struct k_tokens k_take_tokens(const struct mm *m, const int R, const int T, 
     for (int t = 0; t < T; t++) {
         size_t src = src_row(m, (uint32_t)t);
         x.q[t] = m->x->q + src * m->n_cols;
-        x.bytes = (struct k_bytes){m->x->hi + src * m->n_cols, m->x->lo + src * m->n_cols, m->x->halves + src * (m->n_cols / 16)};
+        x.bytes = (struct k_bytes){.hi = m->x->hi + src * m->n_cols,
+                                   .lo = m->x->lo + src * m->n_cols,
+                                   .split = m->x->split ? m->x->split + 2 * src * m->n_cols : NULL,
+                                   .halves = m->x->halves + src * (m->n_cols / 16)};
         x.sums[t] = m->x->sums + src * acts_sums_stride(m->n_cols);
         for (uint32_t b = 0; b < (n_blocks + CHUNK - 1) / CHUNK * CHUNK; b++) {
             for (int r = 0; r < R; r++) {
@@ -438,7 +470,9 @@ VEC struct k_tokens k_take_tokens(const struct mm *m, const int R, const int T, 
     return x;
 }
 
+#if !defined(__AVX512VNNI__)
 enum { k_byte_q4_k = 0 };
+#endif
 #define K_ROWS(type, R, T, has_mins)                                                                                   \
     KERNEL void rows_##R##x##T##_##type(const struct mm *m, uint32_t row0, uint32_t row1, const struct k_tokens *x) {  \
         k_rows(m, row0, row1, x, R, T, k_half_##type, (k_byte_fn)k_byte_##type, k_heads_##type, sizeof(struct block_##type), has_mins);          \

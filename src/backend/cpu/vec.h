@@ -90,6 +90,11 @@ VEC vi vi_dot_at(vi acc, vs a, const int16_t *b) {
     __asm__("vpdpwssd %2, %1, %0" : "+v"(acc) : "v"(a), "m"(*(const int16_t(*)[32])b));
     return acc;
 }
+/* the same for bytes: lane i gets u[4i] * s[4i] + .. + u[4i + 3] * s[4i + 3], u unsigned and s signed */
+VEC vi vi_dot_bytes_at(vi acc, vb u, const int8_t *s) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(u), "m"(*(const int8_t(*)[64])s));
+    return acc;
+}
 VEC vi vi_pairs_at(vs a, const int16_t *b) { return _mm512_madd_epi16(a, _mm512_loadu_si512(b)); }
 VEC vi vs_pairs(vs a, vs b) { return _mm512_madd_epi16(a, b); }
 VEC vi vi_add(vi a, vi b) { return _mm512_add_epi32(a, b); }
