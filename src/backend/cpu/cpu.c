@@ -28,8 +28,8 @@ static struct acts_size size_acts(const struct cpu *c, size_t n, uint32_t n_cols
 
 /* The greater in everything: one acts may serve two shapes, its n_cols set per use. */
 static struct acts_size size_both(struct acts_size a, struct acts_size b) {
-    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.split, b.split), max_size(a.blocks, b.blocks), max_size(a.sums, b.sums),
-                              max_size(a.pack_bytes, b.pack_bytes)};
+    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.split, b.split), max_size(a.blocks, b.blocks),
+                              max_size(a.sums, b.sums), max_size(a.pack_bytes, b.pack_bytes)};
 }
 
 static void take_acts(struct acts *a, char *base, size_t *used, struct acts_size size) {
@@ -199,6 +199,7 @@ static sluice_status open_parts(struct cpu *c, sluice_error *err) {
     }
     layout(c, c->arena);
     fill_tables(c);
+    shares_reset(&c->shares, c->limits.n_threads);
     return pool_create(c->limits.n_threads, &c->pool, err);
 }
 
@@ -272,6 +273,7 @@ static sluice_status cpu_submit(struct backend *base, const struct backend_step 
     }
     c->step = step;
     c->weight_bytes = fixed_weight_bytes(c);
+    shares_begin(&c->shares, c->m->n_layer, c->limits.n_threads);
     if (c->n) {
         pool_run(c->pool, run_thread, c);
     }

@@ -4,6 +4,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/shares.h"
 #include "backend/step.h"
 #include "base/threads.h"
 
@@ -82,6 +83,7 @@ struct cpu {
     uint32_t *out_idx;         /* [n_outputs] */
     float *logits;             /* [step_outputs_max][n_vocab] */
     struct cpu_thread *threads;
+    struct shares shares;
     /* the step under way */
     const struct backend_step *step;
     uint32_t n, n_outputs;

@@ -9,10 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-struct span {
-    uint32_t begin, end;
-};
-
 /* The ith of nth parts of n items, in units of `unit` (the last may be short). */
 static struct span part(uint32_t n, uint32_t unit, uint32_t ith, uint32_t nth) {
     uint64_t units = (n + unit - 1) / unit;
@@ -38,7 +34,16 @@ struct ctx {
     struct cpu *c;
     uint32_t ith, nth;
     struct cpu_thread *mine;
+    const uint32_t *cut; /* how the layer at hand divides rows: struct shares */
+    uint64_t *busy;      /* and where this thread books its time in products */
 };
+
+/* This thread's part of a matrix's rows, or of as many channels. Many tokens meet panels of rows, which are cut only where a
+ * thread would have too few of them to keep the parts near what they should be. */
+static struct span my_rows(const struct ctx *s, uint32_t n_rows) {
+    bool whole = s->c->n >= KERNELS_PANEL_MIN && n_rows >= 16 * KERNELS_PANEL_ROWS * s->nth;
+    return shares_rows(s->cut, n_rows, whole ? KERNELS_PANEL_ROWS : 16, s->ith);
+}
 
 /* Books the time since the last mark, seen by the first thread, on a stage. */
 static void mark(const struct ctx *s, enum cpu_stage stage) {
@@ -73,9 +78,9 @@ static struct region rows_of(const struct weight *w, uint32_t mat, struct span r
                            (rows.end - rows.begin) * w->row_bytes};
 }
 
-/* This thread's share of a matrix whose rows are divided evenly. */
+/* This thread's share of a matrix. */
 static struct region share_of(const struct ctx *s, const struct weight *w) {
-    return rows_of(w, 0, part(w->n_rows, 16, s->ith, s->nth));
+    return rows_of(w, 0, my_rows(s, w->n_rows));
 }
 
 /* What layer i reads first; past the last layer, the output matrix. */
@@ -85,7 +90,7 @@ static struct region layer_start(const struct ctx *s, uint32_t i) {
         return s->c->n_outputs ? share_of(s, &m->output) : nothing;
     }
     const struct model_layer *l = &m->layers[i];
-    return l->is_attention ? share_of(s, &l->wq) : rows_of(&l->in_proj, 0, part(m->n_embd, 16, s->ith, s->nth));
+    return l->is_attention ? share_of(s, &l->wq) : rows_of(&l->in_proj, 0, my_rows(s, m->n_embd));
 }
 
 static struct region next_layer(const struct ctx *s, const struct model_layer *l) {
@@ -115,7 +120,9 @@ static void barrier(const struct ctx *s, struct region next) {
 
 static void matmul_rows(const struct ctx *s, const struct mm *job, struct span rows) {
     if (rows.begin < rows.end) {
+        uint64_t start = s->nth > 1 ? clock_ns() : 0;
         s->c->k->matmul(job, rows.begin, rows.end, s->mine->panel);
+        *s->busy += s->nth > 1 ? clock_ns() - start : 0;
     }
 }
 
@@ -125,7 +132,7 @@ static void matmul_shared(const struct ctx *s, const struct weight *w, const str
     struct mm job = product(w, 0, x, s->c->n, y, y_stride);
     job.add = add;
     job.next = next.p;
-    matmul_rows(s, &job, part(w->n_rows, 16, s->ith, s->nth));
+    matmul_rows(s, &job, my_rows(s, w->n_rows));
 }
 
 static bool packed(const struct acts *x, uint32_t n) {
@@ -234,7 +241,7 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
     uint32_t d = m->n_embd;
     const struct acts *x = norm_input(s, l->attn_norm, layer_start(s, (uint32_t)(l - m->layers)));
     /* a thread owns channels: their rows of B, C and x, then their convolution */
-    struct span mine = part(d, 16, s->ith, s->nth);
+    struct span mine = my_rows(s, d);
     struct mm job = product(&l->in_proj, 0, x, c->n, c->wide, c->wide_cols);
     for (uint32_t third = 0; third < 3; third++) {
         struct region next = third < 2 ? rows_of(&l->in_proj, 0, (struct span){(third + 1) * d + mine.begin, d})
@@ -491,7 +498,7 @@ static void dense_ffn(const struct ctx *s, const struct model_layer *l) {
     struct cpu *c = s->c;
     uint32_t ff = l->gate.n_rows;
     const struct acts *x = norm_input(s, l->ffn_norm, ffn_start(s, l));
-    gate_up(s, l, 0, x, c->n, NULL, NULL, part(ff, 16, s->ith, s->nth), share_of(s, &l->down));
+    gate_up(s, l, 0, x, c->n, NULL, NULL, my_rows(s, ff), share_of(s, &l->down));
     mark_product(s, STAGE_DENSE_UP, &l->gate, 1, c->n);
     mark_product(s, STAGE_DENSE_UP, &l->up, 1, c->n);
     barrier(s, share_of(s, &l->down));
@@ -522,7 +529,7 @@ static uint32_t next_expert(const struct cpu *c, uint32_t e) {
 /* The down products of all experts, added to the residual in ascending order of experts, by owners of output rows. */
 static void experts_down(const struct ctx *s, const struct model_layer *l, const struct acts *hidden) {
     struct cpu *c = s->c;
-    struct span rows = part(c->m->n_embd, 16, s->ith, s->nth);
+    struct span rows = my_rows(s, c->m->n_embd);
     for (uint32_t e = next_expert(c, 0); e < c->m->n_expert;) {
         uint32_t at = c->expert_start[e];
         uint32_t then = next_expert(c, e + 1);
@@ -557,8 +564,8 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
     const struct acts *x = norm_input(s, l->ffn_norm, nothing);
     route(s, l, x, (struct span){0, 1}, scores, experts, gains);
     mark_product(s, STAGE_ROUTE, &l->router, 1, 1);
-    struct span all = part(used * ff, 16, s->ith, s->nth);
-    struct span rows = part(m->n_embd, 16, s->ith, s->nth);
+    struct span all = my_rows(s, used * ff);
+    struct span rows = my_rows(s, m->n_embd);
     struct region down = rows_of(&l->down, experts[0], rows);
     for (uint32_t k = 0; k < used; k++) {
         struct span then = k + 1 < used ? expert_span(all, k + 1, ff) : (struct span){0, 0};
@@ -610,8 +617,8 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
         mark(s, STAGE_ROUTE);
         barrier(s, nothing);
     }
-    struct span rows = part(ff, 16, s->ith, s->nth);
-    struct region down = rows_of(&l->down, next_expert(c, 0), part(c->m->n_embd, 16, s->ith, s->nth));
+    struct span rows = my_rows(s, ff);
+    struct region down = rows_of(&l->down, next_expert(c, 0), my_rows(s, c->m->n_embd));
     uint32_t touched = 0;
     for (uint32_t e = next_expert(c, 0); e < c->m->n_expert; touched++) {
         uint32_t at = c->expert_start[e];
@@ -679,8 +686,16 @@ static void head(const struct ctx *s) {
     mark(s, STAGE_NORM);
     barrier(s, share_of(s, &m->output));
     struct mm job = product(&m->output, 0, &c->x, c->n_outputs, c->logits, m->n_vocab);
-    matmul_rows(s, &job, part(m->n_vocab, 16, s->ith, s->nth));
+    matmul_rows(s, &job, my_rows(s, m->n_vocab));
     mark_product(s, STAGE_OUTPUT, &m->output, 1, c->n_outputs);
+}
+
+/* From here on rows are divided as layer i has them, and times are booked on it. */
+static void use_shares(struct ctx *s, uint32_t i) {
+    struct shares *shares = &s->c->shares;
+    s->cut = shares->cut[i & 1];
+    s->busy = &shares->busy[s->ith].ns[i & 1];
+    *s->busy = 0;
 }
 
 void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth) {
@@ -689,8 +704,13 @@ void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth) {
         c->profile.n_steps++;
         c->stage_clock = clock_ns();
     }
+    use_shares(&s, 0);
     start_tokens(&s);
     for (uint32_t i = 0; i < c->m->n_layer; i++) {
+        use_shares(&s, i);
+        if (ith == 0) {
+            shares_learn(&c->shares, i, nth);
+        }
         const struct model_layer *l = &c->m->layers[i];
         if (l->is_attention) {
             attention(&s, l);
@@ -705,6 +725,7 @@ void cpu_forward(struct cpu *c, uint32_t ith, uint32_t nth) {
             moe_many(&s, l);
         }
     }
+    use_shares(&s, c->m->n_layer);
     if (c->n_outputs) {
         head(&s);
     }

@@ -25,8 +25,8 @@ struct acts {
      * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
     int16_t *q;
     int8_t *hi, *lo; /* [n][n_cols]: the same in order of columns, as hi * 64 + lo, 0 <= lo < 64 */
-    /* [n][2 * n_cols]: hi and lo of every 128 columns in the order in which 64 bytes of 4-bit quants come apart: hi of sub-blocks 0 and 2,
-     * their lo, hi of 1 and 3, their lo; NULL unless the kernels want it */
+    /* [n][2 * n_cols]: hi and lo of every 128 columns in the order in which 64 bytes of 4-bit quants come apart: hi of
+     * sub-blocks 0 and 2, their lo, hi of 1 and 3, their lo; NULL unless the kernels want it */
     int8_t *split;
     int16_t *halves; /* [n][n_cols / 16]: sum of hi * 64 + lo over each 16 columns */
     float *scale;    /* [n][n_cols / 256] */
@@ -119,6 +119,7 @@ extern const struct kernels kernels_c, kernels_avx2, kernels_avx512, kernels_amx
 
 enum {
     KERNELS_PANEL_ROWS = 32, /* rows that are unpacked to scratch at once for many tokens */
+    KERNELS_PANEL_MIN = 5,   /* tokens from which on they are */
     KERNELS_PASS = 256,      /* tokens that meet a panel before the next */
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
     KERNELS_PACK_MIN = 12,   /* tokens from which on a matrix unit beats the vector units */
