@@ -238,6 +238,69 @@ static void test_products(void **state) {
     }
 }
 
+/* The table against sums in double. A sum has at most 64 products in a slice of rows, 32 slices and two more roundings,
+ * so it is off by at most 98 * 2^-24 < 6e-6 of the sum of |router * gain * w|. Twice the same bits. */
+static void test_guess_table(void **state) {
+    (void)state;
+    enum { GUARD = 3 };
+    const uint32_t shapes[][3] = {{256, 512, 32}, {301, 768, 5}, {77, 256, 64}, {2048, 2048, 32}};
+    for (size_t i = 0; i < N_TYPES * 4; i++) {
+        enum dtype type = types[i / 4];
+        uint32_t rows = shapes[i % 4][0], cols = shapes[i % 4][1], experts = shapes[i % 4][2];
+        struct matrix w = make_matrix(type, rows, 1, cols);
+        size_t n = (size_t)experts * cols, table_bytes = (n + GUARD) * sizeof(float);
+        float *router = malloc((size_t)experts * rows * sizeof(float)), *gain = malloc(rows * sizeof(float));
+        float *table = malloc(table_bytes), *again = malloc(table_bytes);
+        for (size_t k = 0; k < (size_t)experts * rows; k++) {
+            router[k] = next_normal();
+        }
+        for (uint32_t r = 0; r < rows; r++) {
+            gain[r] = next_normal();
+        }
+        float *d_router = device(router, (size_t)experts * rows * sizeof(float));
+        float *d_gain = device(gain, rows * sizeof(float));
+        for (int k = 0; k < 2; k++) {
+            float *d_table = device(NULL, table_bytes);
+            good(cuda_guess_table(&w.m, d_router, d_gain, experts, d_table, 0));
+            good(cudaMemcpy(k ? again : table, d_table, table_bytes, cudaMemcpyDeviceToHost));
+            cudaFree(d_table);
+        }
+        assert_memory_equal(table, again, table_bytes);
+        double worst = 0, *sum = malloc(cols * sizeof *sum), *size = malloc(cols * sizeof *size);
+        for (uint32_t e = 0; e < experts; e++) {
+            memset(sum, 0, cols * sizeof *sum);
+            memset(size, 0, cols * sizeof *size);
+            for (uint32_t r = 0; r < rows; r++) {
+                double factor = (double)router[(size_t)e * rows + r] * gain[r];
+                for (uint32_t c = 0; c < cols; c++) {
+                    double term = factor * w.f[(size_t)r * cols + c];
+                    sum[c] += term;
+                    size[c] += fabs(term);
+                }
+            }
+            for (uint32_t c = 0; c < cols; c++) {
+                double off = fabs(table[(size_t)e * cols + c] - sum[c]) / size[c];
+                worst = off > worst || isnan(off) ? off : worst;
+            }
+        }
+        for (uint32_t g = 0; g < GUARD; g++) {
+            assert_true(isnan(table[n + g]));
+        }
+        printf("  guess of %u experts, %s %u x %u: off by %.1e of the sum of products\n", experts,
+               dtype_get(type)->name, rows, cols, worst);
+        assert_true(worst < 6e-6);
+        cudaFree(d_router);
+        cudaFree(d_gain);
+        free(router);
+        free(gain);
+        free(table);
+        free(again);
+        free(sum);
+        free(size);
+        free_matrix(&w);
+    }
+}
+
 /* ---- Golden models */
 
 static char *read_text(const char *path) {
@@ -469,10 +532,8 @@ int main(void) {
     }
     good(cuda_wide_setup());
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_repack),
-        cmocka_unit_test(test_products),
-        cmocka_unit_test(test_no_room),
-        cmocka_unit_test(test_golden),
+        cmocka_unit_test(test_repack),  cmocka_unit_test(test_products), cmocka_unit_test(test_guess_table),
+        cmocka_unit_test(test_no_room), cmocka_unit_test(test_golden),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -227,6 +227,7 @@ static void cuda_close(struct backend *base) {
         cudaStreamDestroy(c->pages_stream);
     }
     cuda_drop_turns(c);
+    cudaFree(c->token_memory);
     cudaFree(c->arena);
     cudaFree(c->weights);
     pthread_mutex_destroy(&c->pages_mutex);
@@ -258,16 +259,17 @@ static sluice_status open_parts(struct cuda *c, sluice_error *err) {
     TRY(cuda_check(cuda_rows_setup((int)prop.sharedMemPerBlockOptin), "preparing kernels", err));
     TRY(cuda_upload(c, err));
     choose_paths(c);
-    return take_memory(c, err);
+    TRY(take_memory(c, err));
+    return cuda_token_open(c, (int)prop.sharedMemPerBlockOptin, err);
 }
 
 static void count_memory(struct cuda *c) {
     size_t available = 0, all = 0, words = CUDA_TURNS * c->words_max * 4;
     cudaMemGetInfo(&available, &all);
     c->caps.weight_bytes = c->weight_bytes;
-    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes + words;
+    c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes + c->token_bytes + words;
     c->caps.pinned_bytes = c->pinned_bytes + words;
-    uint64_t ours = c->weight_bytes + c->arena_bytes + words;
+    uint64_t ours = c->weight_bytes + c->arena_bytes + c->token_bytes + words;
     c->caps.other_bytes = all - available > ours ? all - available - ours : 0;
 }
 

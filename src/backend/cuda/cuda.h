@@ -110,6 +110,11 @@ struct cuda {
     uint32_t *chosen;    /* [n_layer][CUDA_DECODE_ROWS] */
     float *route_gains;  /* [n * used] */
     float *logits;       /* [step_outputs_max][n_vocab] */
+    /* steps of one token, as one kernel; ready: it suits the model and the device */
+    struct cuda_token_job token;
+    char *token_memory;
+    size_t token_bytes;
+    bool token_ready;
     struct cuda_turn turns[CUDA_TURNS];
     size_t words_max;
     size_t pinned_bytes;
@@ -130,6 +135,11 @@ sluice_status cuda_upload(struct cuda *c, sluice_error *err);
 /* forward.c: puts c->step on the stream. plain: every row has one token and one output. */
 sluice_status cuda_forward(struct cuda *c, uint32_t positions_max, bool plain, sluice_error *err);
 void cuda_forget_graphs(struct cuda *c);
+struct cuda_conv cuda_conv_of(const struct cuda *c, uint32_t layer);
+struct cuda_attn cuda_attn_of(const struct cuda *c, uint32_t layer, uint32_t n_splits);
+
+/* token.c: prepares c->token where the token kernel suits; after everything else. shared_max: bytes of a block */
+sluice_status cuda_token_open(struct cuda *c, int shared_max, sluice_error *err);
 
 /* turn.c */
 sluice_status cuda_take_turns(struct cuda *c, sluice_error *err);

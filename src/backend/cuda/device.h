@@ -267,6 +267,48 @@ cudaError_t cuda_rows_head(const struct cuda_step *step, const struct cuda_mat *
 
 cudaError_t cuda_attend_setup(void);
 
+/* token.cu: one token of one row in one kernel, whose blocks, one per 16 channels, must all be resident. */
+struct cuda_token_layer {
+    struct cuda_mat first[3], out, gate, up, down; /* first: in_proj thrice, for B, C and x; or q, k, v */
+    uint32_t first_row[3], first_rows[3];          /* where block 0 begins, and how many rows a block has */
+    const float *attn_norm, *ffn_norm, *q_norm, *k_norm, *router, *bias;
+    const float *guess; /* NULL, or cuda_guess_table of out and router [n_expert][d] */
+    struct cuda_conv conv;
+    uint16_t *keys, *values;
+    uint32_t n_head_kv;
+    uint32_t is_attention, is_moe;
+    uint32_t n_routed; /* MoE layers before it */
+};
+
+struct cuda_token_job {
+    const struct cuda_token_layer *layers; /* [n_layer], on the device */
+    struct cuda_step step;
+    struct cuda_mat embedding, output;
+    const float *output_norm;
+    const double *rates; /* of the angles [32] */
+    float *logits;
+    float *exchange; /* [2][cuda_token_exchange] floats: tokens use them in turns */
+    uint32_t *turn;  /* whose is next; only this kernel changes it */
+    float *part;     /* parts of attention, as in cuda_attn with n_splits of the token */
+    float *ratios;   /* [n_layer] of the FFN norm's scale to the operator's, last time: for guesses */
+    size_t page_stride;
+    uint32_t n_layer, d, n_blocks, n_head, window, n_expert, used;
+    float eps, attn_scale, expert_scale;
+    /* by cuda_token_fit: floats of a layer's exchange, and of its parts; bytes and numbers of slots, rows of a tile */
+    uint32_t n_qkv, n_hidden, layer_floats;
+    uint32_t known_slot, slot, n_slots, scratch, terms, shared, head_rows, dense_rows;
+};
+
+/* token_guess.cu: table[e][c] = sum over r of router[e][r] * gain[r] * out[r][c]: what channel c of an operator's output adds to the
+ * logit of expert e. Only to guess the choice of experts: a wrong guess costs time, never bits. */
+cudaError_t cuda_guess_table(const struct cuda_mat *out, const float *router, const float *gain, uint32_t n_expert,
+                             float *table, cudaStream_t stream);
+/* Lays out shared memory for layers (on the host); false if the model does not suit the kernel. */
+bool cuda_token_fit(struct cuda_token_job *job, const struct cuda_token_layer *layers, int shared_max);
+size_t cuda_token_exchange(const struct cuda_token_job *job);
+/* Reads the token's id from job->step and leaves logits; its K, V and conv state as the other kernels do. */
+cudaError_t cuda_decode_token(const struct cuda_token_job *job, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,6 +1,6 @@
 /*
- * One step on the stream. Steps of one token per row run as a graph of the decode kernels (decode.cu for one row, rows.cu
- * for several), captured once per number of rows, power of two of attention splits, way of ending and turn; all others
+ * One step on the stream. A step of one token is one kernel where that suits model and device (token.c). Else steps of one token per
+ * row run as a graph of the decode kernels (decode.cu for one row, rows.cu for several), captured once per number of rows, power of two of attention splits, way of ending and turn; all others
  * launch the kernels for any number of tokens. All give the same bits.
  */
 #include "backend/cuda/cuda.h"
@@ -11,7 +11,7 @@
 
 #define LAUNCH(call) TRY(cuda_check((call), "computing a step", err))
 
-static struct cuda_conv conv_of(const struct cuda *c, uint32_t layer) {
+struct cuda_conv cuda_conv_of(const struct cuda *c, uint32_t layer) {
     const struct model *m = c->m;
     uint32_t index = m->layers[layer].conv_index;
     size_t columns = (size_t)(m->conv_taps - 1) * m->n_embd, all = columns * m->n_conv_layers;
@@ -28,7 +28,7 @@ static struct cuda_conv conv_of(const struct cuda *c, uint32_t layer) {
     };
 }
 
-static struct cuda_attn attn_of(const struct cuda *c, uint32_t layer, uint32_t n_splits) {
+struct cuda_attn cuda_attn_of(const struct cuda *c, uint32_t layer, uint32_t n_splits) {
     const struct model *m = c->m;
     const struct model_layer *l = &m->layers[layer];
     size_t page = (size_t)m->n_head_kv_max * KV_PAGE_TOKENS * m->head_dim, at = page * c->limits.n_pages * l->kv_index;
@@ -138,7 +138,7 @@ static sluice_status attention(struct cuda *c, uint32_t layer, uint32_t n_splits
     uint32_t n = c->step.n;
     TRY(quantize(c, c->h, l->attn_norm, n, c->m->n_embd, err));
     TRY(products(c, qkv, 3, NULL, n, c->wide, false, err));
-    struct cuda_attn a = attn_of(c, layer, n_splits);
+    struct cuda_attn a = cuda_attn_of(c, layer, n_splits);
     cuda_mark(c, CUDA_STAGE_QKV);
     LAUNCH(cuda_store_kv(&c->step, &a, c->stream));
     /* rows of a few tokens would leave most of a block of queries empty */
@@ -159,7 +159,7 @@ static sluice_status attention(struct cuda *c, uint32_t layer, uint32_t n_splits
 static sluice_status short_conv(struct cuda *c, uint32_t layer, sluice_error *err) {
     const struct cuda_layer *l = &c->layers[layer];
     uint32_t n = c->step.n, d = c->m->n_embd;
-    struct cuda_conv conv = conv_of(c, layer);
+    struct cuda_conv conv = cuda_conv_of(c, layer);
     TRY(quantize(c, c->h, l->attn_norm, n, d, err));
     TRY(product(c, &l->in_proj, n, c->wide, false, err));
     struct cuda_vectors v = {
@@ -266,7 +266,7 @@ static sluice_status decode_operator(struct cuda *c, uint32_t layer, uint32_t n_
     bool one = s->n == 1;
     if (m->layers[layer].is_attention) {
         struct cuda_mat qkv[3] = {l->wq, l->wk, l->wv};
-        struct cuda_attn a = attn_of(c, layer, n_splits);
+        struct cuda_attn a = cuda_attn_of(c, layer, n_splits);
         LAUNCH((one ? cuda_decode_qkv : cuda_rows_qkv)(s, qkv, c->h, l->attn_norm, m->norm_eps, c->wide, c->stream));
         cuda_mark(c, CUDA_STAGE_QKV);
         LAUNCH(cuda_attend(s, &a, 0, s->n, true, c->stream));
@@ -275,7 +275,7 @@ static sluice_status decode_operator(struct cuda *c, uint32_t layer, uint32_t n_
         cuda_mark(c, CUDA_STAGE_ATTN_OUT);
         return SLUICE_OK;
     }
-    struct cuda_conv conv = conv_of(c, layer);
+    struct cuda_conv conv = cuda_conv_of(c, layer);
     LAUNCH((one ? cuda_decode_in_proj : cuda_rows_in_proj)(s, &l->in_proj, c->h, l->attn_norm, m->norm_eps, &conv,
                                                            c->mid, c->stream));
     cuda_mark(c, CUDA_STAGE_CONV_IN);
@@ -309,6 +309,15 @@ static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_spl
     LAUNCH(cuda_rows_down(s, &l->down, records, c->h, r, c->stream));
     cuda_mark(c, CUDA_STAGE_DOWN);
     return SLUICE_OK;
+}
+
+/* A step of one token, from its id to its logits, by the token kernel; not in a graph, which would only add a boundary. */
+static sluice_status forward_token(struct cuda *c, sluice_error *err) {
+    struct cuda_token_job job = c->token;
+    job.step = c->step;
+    job.logits = c->turn->ends == CUDA_LOGITS ? c->turn->logits_device : c->logits;
+    LAUNCH(cuda_decode_token(&job, c->stream));
+    return draw_tokens(c, err);
 }
 
 static sluice_status forward_decode(struct cuda *c, uint32_t n_splits, sluice_error *err) {
@@ -371,6 +380,9 @@ static sluice_status forward(struct cuda *c, uint32_t positions_max, bool plain,
         c->turn->direct = c->turn->ends == CUDA_LOGITS;
         if (c->turn->marks) {
             return forward_decode(c, 1u << bucket, err);
+        }
+        if (c->token_ready && c->step.n == 1) {
+            return forward_token(c, err);
         }
         cudaGraphExec_t *graph = &c->turn->graphs[c->turn->ends][c->step.n][bucket];
         if (!*graph) {
