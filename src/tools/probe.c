@@ -14,7 +14,7 @@
 
 #define PASSES_MAX     256
 #define PASSES_MIN     6 /* two of each shape of reading */
-#define BUFFER_MIN     (256ull << 20)
+#define BUFFER_MIN     (1ull << 30)
 #define BUFFER_MAX     (4ull << 30)
 #define BARRIER_ROUNDS 512
 
@@ -200,10 +200,10 @@ static const struct probe_memory_kernels *memory_kernels(void) {
     return &probe_memory_plain;
 }
 
-/* Far more than all caches together: a part per thread no smaller than a last-level cache, since cores may not
- * share one. */
+/* Far more than all caches together, of which cores may not share one: a cache that keeps an eighth of what is read over and over would
+ * add a seventh to the figure. */
 static uint64_t buffer_size(uint32_t n_threads) {
-    uint64_t bytes = llc_bytes() * 2 * n_threads;
+    uint64_t bytes = llc_bytes() * 16 * n_threads;
     uint64_t spare = mem_available() / 4;
     bytes = bytes < BUFFER_MIN ? BUFFER_MIN : bytes > BUFFER_MAX ? BUFFER_MAX : bytes;
     return spare && bytes > spare ? spare : bytes;
