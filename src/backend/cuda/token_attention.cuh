@@ -16,7 +16,7 @@
 #ifndef CUDA_TOKEN_ATTENTION_CUH
 #define CUDA_TOKEN_ATTENTION_CUH
 
-#include "backend/cuda/common.cuh"
+#include "backend/cuda/token.cuh"
 
 /* Lies in shared memory: what a block needs of this layer. */
 struct token_attention {
@@ -67,16 +67,6 @@ struct join_space {
 };
 
 /* ---- What only the device can say */
-
-__device__ __forceinline__ uint32_t look(const float *p) {
-    uint32_t v;
-    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(p) : "memory");
-    return v;
-}
-
-__device__ __forceinline__ void store_relaxed(float *to, uint32_t bits) {
-    asm volatile("st.relaxed.gpu.global.u32 [%0], %1;" ::"l"(to), "r"(bits) : "memory");
-}
 
 __device__ __forceinline__ void add_release(uint32_t *to) {
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(to) : "memory");
@@ -226,21 +216,14 @@ template <int N> __device__ __forceinline__ void await_values(const float *p, fl
         }
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            there = there && bits[i] != 0xffffffffu;
+            there = there && bits[i] != EMPTY;
         }
-        if (++spins == 1u << 25) { /* many seconds: a block is gone, so end with an error instead of hanging */
-            __trap();
-        }
+        count_spin(&spins);
     } while (!__all_sync(FULL, there));
 #pragma unroll
     for (int i = 0; i < N; i++) {
         x[i] = __uint_as_float(bits[i]);
     }
-}
-
-__device__ __forceinline__ void publish_value(float *to, float x) {
-    uint32_t bits = __float_as_uint(x);
-    store_relaxed(to, bits == 0xffffffffu ? 0x7fffffffu : bits);
 }
 
 /* Maximum over the warp as warp_max makes it (NaN is passed over), but for the sign of zero. */
@@ -520,8 +503,8 @@ __device__ __forceinline__ void join_alone(const token_attention &a, const block
             value.y = fmaf(x.y, w, value.y);
         }
     }
-    publish_value(a.out + plan.head0 * 64 + 2 * lane, value.x / all);
-    publish_value(a.out + plan.head0 * 64 + 2 * lane + 1, value.y / all);
+    publish(a.out + plan.head0 * 64 + 2 * lane, value.x / all);
+    publish(a.out + plan.head0 * 64 + 2 * lane + 1, value.y / all);
 }
 
 template <int HEADS>
@@ -671,7 +654,7 @@ __device__ __forceinline__ void join_own(const token_attention &a, const block_p
         }
     }
     if (tid < OWN) {
-        publish_value(a.out + blockIdx.x * OWN + tid, value / all);
+        publish(a.out + blockIdx.x * OWN + tid, value / all);
     }
 }
 
@@ -861,7 +844,7 @@ __device__ __forceinline__ void sum_split(const token_attention &a, const block_
             all = tops[i] > -INFINITY ? next_all : all;
             value = tops[i] > -INFINITY ? next_value : value;
         }
-        publish_value(a.out + (size_t)plan.head0 * 64 + d, value / all);
+        publish(a.out + (size_t)plan.head0 * 64 + d, value / all);
     }
 }
 
