@@ -200,8 +200,8 @@ static const struct probe_memory_kernels *memory_kernels(void) {
     return &probe_memory_plain;
 }
 
-/* Far more than all caches together, of which cores may not share one: a cache that keeps an eighth of what is read over and over would
- * add a seventh to the figure. */
+/* Far more than all caches together, of which cores may not share one: a cache that keeps an eighth of what is read
+ * over and over would add a seventh to the figure. */
 static uint64_t buffer_size(uint32_t n_threads) {
     uint64_t bytes = llc_bytes() * 16 * n_threads;
     uint64_t spare = mem_available() / 4;

@@ -64,7 +64,8 @@ static void parts_follow_speed(void **state) {
     assert_int_equal(s->cut[0][3], SHARES_WHOLE);
 }
 
-/* One that lost its core for as long as a hundred layers moves the parts by a thirtieth at most; one that hardly runs keeps some rows. */
+/* One that lost its core for as long as a hundred layers moves the parts by a thirtieth at most; one that hardly runs
+ * keeps some rows. */
 static void interruptions_count_little(void **state) {
     struct shares *s = *state;
     shares_reset(s, 2);

@@ -1,7 +1,8 @@
 /*
- * One step on the stream. A step of one token is one kernel where that suits model and device (token.c). Else steps of one token per
- * row run as a graph of the decode kernels (decode.cu for one row, rows.cu for several), captured once per number of rows, power of two of attention splits, way of ending and turn; all others
- * launch the kernels for any number of tokens. All give the same bits.
+ * One step on the stream. A step of one token is one kernel where that suits model and device (token.c). Else steps of
+ * one token per row run as a graph of the decode kernels (decode.cu for one row, rows.cu for several), captured once
+ * per number of rows, power of two of attention splits, way of ending and turn; all others launch the kernels for any
+ * number of tokens. All give the same bits.
  */
 #include "backend/cuda/cuda.h"
 
@@ -256,8 +257,8 @@ static sluice_status forward_any(struct cuda *c, uint32_t n_splits, sluice_error
 
 /* ---- One token per row */
 
-/* Attention or convolution, the way back into the residual, and with r the router's part: one row's kernels, or those of
- * several. */
+/* Attention or convolution, the way back into the residual, and with r the router's part: one row's kernels, or those
+ * of several. */
 static sluice_status decode_operator(struct cuda *c, uint32_t layer, uint32_t n_splits, const struct cuda_route *r,
                                      sluice_error *err) {
     const struct model *m = c->m;
@@ -311,7 +312,8 @@ static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_spl
     return SLUICE_OK;
 }
 
-/* A step of one token, from its id to its logits, by the token kernel; not in a graph, which would only add a boundary. */
+/* A step of one token, from its id to its logits, by the token kernel; not in a graph, which would only add a boundary.
+ * */
 static sluice_status forward_token(struct cuda *c, sluice_error *err) {
     struct cuda_token_job job = c->token;
     job.step = c->step;

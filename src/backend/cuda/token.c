@@ -1,5 +1,5 @@
-/* The token kernel's job (device.h): what it reads of the model, and its own memory. Where it does not suit the model or the
- * device, or memory is short, steps of one row run as the graphs of forward.c. */
+/* The token kernel's job (device.h): what it reads of the model, and its own memory. Where it does not suit the model
+ * or the device, or memory is short, steps of one row run as the graphs of forward.c. */
 #include "backend/cuda/cuda.h"
 
 #include "base/mem.h"
@@ -43,8 +43,8 @@ static struct cuda_token_layer layer_of(const struct cuda *c, uint32_t i, uint32
     return l;
 }
 
-/* What has run on a card and was faster there: a block per 16 of 2048 channels, all resident together on sm_90, mixtures of up to 32
- * experts whose attention layers are among them. Everything else takes the graphs of forward.c. */
+/* What has run on a card and was faster there: a block per 16 of 2048 channels, all resident together on sm_90,
+ * mixtures of up to 32 experts whose attention layers are among them. Everything else takes the graphs of forward.c. */
 static bool suits(const struct cuda *c, int major) {
     const struct model *m = c->m;
     bool suits = c->fused && major == 9 && m->n_embd == 2048 && m->n_embd / 16 <= c->n_sm && m->head_dim == 64 &&
@@ -56,7 +56,8 @@ static bool suits(const struct cuda *c, int major) {
     return suits;
 }
 
-/* The tables by which layers guess their experts; of short convolutions only, whose blocks have the operator's output at hand. */
+/* The tables by which layers guess their experts; of short convolutions only, whose blocks have the operator's output
+ * at hand. */
 static sluice_status make_guesses(struct cuda *c, struct cuda_token_layer *layers, float *tables, sluice_error *err) {
     size_t table = (size_t)c->m->n_expert * c->m->n_embd;
     for (uint32_t i = 0; i < c->m->n_layer; i++) {
@@ -71,7 +72,8 @@ static sluice_status make_guesses(struct cuda *c, struct cuda_token_layer *layer
     return cuda_check(cudaStreamSynchronize(c->stream), "preparing for tokens", err);
 }
 
-/* The exchange of two tokens, nothing there yet; the word whose turn it is; ratios, the table of layers, those of guesses. */
+/* The exchange of two tokens, nothing there yet; the word whose turn it is; ratios, the table of layers, those of
+ * guesses. */
 static sluice_status take_token_memory(struct cuda *c, struct cuda_token_layer *layers, sluice_error *err) {
     struct cuda_token_job *j = &c->token;
     size_t exchange = 2 * cuda_token_exchange(j) * sizeof(float), ratios = (j->n_layer + 31) / 32 * 128;

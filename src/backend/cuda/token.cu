@@ -1,22 +1,25 @@
 /*
- * One token of one row from its id to its logits in one kernel: a block per 16 channels, all of them resident at once, so
- * that weights stream on while vectors travel. A layer has four phases, each a product of a vector that all blocks wrote:
- * in_proj (or q, k, v and attention), out_proj, gate and up, down. What stands between two of them decides the speed, so
- * everything that does not depend on the vector is done before it comes:
+ * One token of one row from its id to its logits in one kernel: a block per 16 channels, all of them resident at once,
+ * so that weights stream on while vectors travel. A layer has four phases, each a product of a vector that all blocks
+ * wrote: in_proj (or q, k, v and attention), out_proj, gate and up, down. What stands between two of them decides the
+ * speed, so everything that does not depend on the vector is done before it comes:
  *
- *   warps 0-15   compute. Warp w takes block w % 8 of 256 values: the first eight wait for theirs (token.cuh), normalise and
- *                quantise them, then all multiply, tiles of 16 rows in turn. Warp 15 ends most phases: sums, convolution, residual.
+ *   warps 0-15   compute. Warp w takes block w % 8 of 256 values: the first eight wait for theirs (token.cuh),
+ *                normalise and quantise them, then all multiply, tiles of 16 rows in turn. Warp 15 ends most phases:
+ *                sums, convolution, residual.
  *   warp 16      fetches the rows whose place is known as soon as those of the layer before are used
- *   warp 17      guesses the experts while out_proj is computed and fetches theirs; if the guess was wrong, the right ones'
+ *   warp 17      guesses the experts while out_proj is computed and fetches theirs; if the guess was wrong, the right
+ *                ones'
  *   warp 18      fetches what a layer needs beside matrices
  *   warp 19      chooses the experts; before the first layer it clears the next token's exchange
  *
- * The guess: the router's logits are linear in h = before + out_proj . y up to the norm's scale, so with the product of both matrices
- * (token_guess.cu) each block adds its channels' share when it gives out y, one phase before h is there. The scale is that of the
- * operator's norm times what stood between both last time. It only moves fetching ahead; the choice is made as ever.
+ * The guess: the router's logits are linear in h = before + out_proj . y up to the norm's scale, so with the product of
+ * both matrices (token_guess.cu) each block adds its channels' share when it gives out y, one phase before h is there.
+ * The scale is that of the operator's norm times what stood between both last time. It only moves fetching ahead; the
+ * choice is made as ever.
  *
- * Limit: the weights' bytes, and two trips to L2 from one phase's values to the next one's. sm_90; the arithmetic is that of
- * decode.cu and attention.cu.
+ * Limit: the weights' bytes, and two trips to L2 from one phase's values to the next one's. sm_90; the arithmetic is
+ * that of decode.cu and attention.cu.
  */
 #include "backend/cuda/launch.cuh"
 #include "backend/cuda/token_compute.cuh"

@@ -1,8 +1,8 @@
 /*
  * What the blocks of the token kernel (token.cu) say to each other, and barriers within one. sm_90.
  *
- * Exchange: vectors in global memory of which each block writes its own values and reads all. No barrier tells that a value
- * is there: it is there once it is not EMPTY. Arithmetic never makes EMPTY (a NaN of all ones).
+ * Exchange: vectors in global memory of which each block writes its own values and reads all. No barrier tells that a
+ * value is there: it is there once it is not EMPTY. Arithmetic never makes EMPTY (a NaN of all ones).
  */
 #ifndef CUDA_TOKEN_CUH
 #define CUDA_TOKEN_CUH
@@ -42,7 +42,8 @@ __device__ __forceinline__ void count_spin(uint32_t *spins) {
     }
 }
 
-/* N values, pairs of neighbours `pair` and `each` floats apart, all of a warp's; those that are missing are asked for again. */
+/* N values, pairs of neighbours `pair` and `each` floats apart, all of a warp's; those that are missing are asked for
+ * again. */
 template <int N> __device__ __forceinline__ void await_pairs(const float *p, size_t pair, size_t each, float x[N]) {
     uint32_t bits[N], spins = 0;
     bool all;

@@ -78,13 +78,6 @@ __device__ __forceinline__ uint32_t load_acquire(const uint32_t *p) {
     return v;
 }
 
-/* Volatile, so that it stays where it is, which is why it is there. */
-__device__ __forceinline__ uint32_t load_early(const uint32_t *p) {
-    uint32_t v;
-    asm volatile("ld.global.nc.u32 %0, [%1];" : "=r"(v) : "l"(p));
-    return v;
-}
-
 /* Volatile, so that they stay before the wait for q, which is why they are there. */
 __device__ __forceinline__ uint4 load_16(const uint16_t *p) {
     uint4 v;
@@ -249,7 +242,7 @@ __device__ __forceinline__ void make_heads(const token_attention &a, const block
         }
         return;
     }
-    const uint32_t id = load_early(a.pages + a.pos / PAGE);
+    const uint32_t id = load4(a.pages + a.pos / PAGE);
     const float *gain = in_shared(is_q ? a.q_gain : a.k_gain), *cos_sin = in_shared(a.cos_sin);
     const float g0 = gain[lane], g1 = gain[lane + 32], c = cos_sin[lane], sine = cos_sin[lane + 32], eps = a.eps;
     const uint32_t row = is_q ? plan.head0 + h : a.n_head + plan.kv + (is_v ? a.n_head_kv : 0);
@@ -519,7 +512,7 @@ __device__ __forceinline__ void attend_pages(const token_attention &a, const blo
     st.ahead = plan.first + plan.between >= plan.n ? 4 : plan.first + 2 * plan.between >= plan.n ? 2 : 1;
     st.to = s.slices[0] + warp * st.ahead * SLICE;
     if (split < plan.n) {
-        start_page(a, plan, v, v.from < v.to ? load_early(a.pages + v.at) : 0, true, st, lane);
+        start_page(a, plan, v, v.from < v.to ? load4(a.pages + v.at) : 0, true, st, lane);
     }
     make_heads(a, plan, warp, lane);
     sync<COMPUTE>(BLOCK);
@@ -527,7 +520,7 @@ __device__ __forceinline__ void attend_pages(const token_attention &a, const blo
     while (split < plan.n) {
         const uint32_t next_at = v.at + plan.step * PAGES; /* no window begins there */
         const bool next_seen = next_at * PAGE < plan.end;
-        const uint32_t id = next_seen ? load_early(a.pages + next_at) : 0;
+        const uint32_t id = next_seen ? load4(a.pages + next_at) : 0;
         if (v.from < v.to) {
             float e[2][HEADS];
             float2 sum[HEADS];

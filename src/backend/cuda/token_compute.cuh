@@ -1,6 +1,6 @@
 /*
- * The computing warps of the token kernel (token.cu). Every phase runs through the same code as far as it can: what a layer runs
- * through must fit the instruction caches.
+ * The computing warps of the token kernel (token.cu). Every phase runs through the same code as far as it can: what a
+ * layer runs through must fit the instruction caches.
  */
 #ifndef CUDA_TOKEN_COMPUTE_CUH
 #define CUDA_TOKEN_COMPUTE_CUH
@@ -10,8 +10,8 @@
 
 #if __CUDA_ARCH__ >= 900
 
-/* The thread's number, read anew: what is derived from it is then derived again where it is used, not kept in registers through
- * all phases, which would have others spilled. */
+/* The thread's number, read anew: what is derived from it is then derived again where it is used, not kept in registers
+ * through all phases, which would have others spilled. */
 __device__ __forceinline__ uint32_t this_thread() {
     uint32_t tid;
     asm volatile("mov.u32 %0, %%tid.x;" : "=r"(tid));
@@ -24,8 +24,8 @@ __device__ __forceinline__ float norm_of_squares() {
     return norm_scale(sum, D, here.job.eps);
 }
 
-/* Waits for the vector's blocks warp, warp + 16 and quantises them; under a norm a vector has eight blocks, and their squares are
- * added. */
+/* Waits for the vector's blocks warp, warp + 16 and quantises them; under a norm a vector has eight blocks, and their
+ * squares are added. */
 __device__ __forceinline__ void read_blocks(const phase_plan &plan) {
     uint32_t tid = this_thread(), lane = tid % 32, warp = tid / 32;
     uint32_t n = plan.n_blocks;
@@ -85,7 +85,8 @@ __device__ __forceinline__ void read_blocks(const phase_plan &plan) {
     }
 }
 
-/* Warps 8 to 15: of each expert the groups j, j + 8, j + 16 ... of 16 channels, added as docs/numerics.md adds lanes. */
+/* Warps 8 to 15: of each expert the groups j, j + 8, j + 16 ... of 16 channels, added as docs/numerics.md adds lanes.
+ * */
 __device__ __forceinline__ void add_parts(const float *parts, router_sums &r) {
     uint32_t tid = this_thread(), lane = tid % 32, j = tid / 32 - BLOCKS, n = here.job.n_expert;
 #pragma unroll 1
@@ -128,8 +129,8 @@ __device__ __forceinline__ void leave_slot(uint32_t slot, uint32_t lane) {
     }
 }
 
-/* The term of super-block b of a lane's row of the tile in `slot`, which the warp then leaves, and the row itself, or CUDA_NONE:
- * not this lane's to keep. */
+/* The term of super-block b of a lane's row of the tile in `slot`, which the warp then leaves, and the row itself, or
+ * CUDA_NONE: not this lane's to keep. */
 __device__ __forceinline__ float term_of_slot(uint32_t slot, uint32_t b, const operands &x, bool leave, uint32_t *row) {
     uint32_t lane = this_thread() % 32, own = row_of_lane(lane);
     const tile is = here.tiles[slot];
@@ -165,7 +166,8 @@ __device__ __forceinline__ half_tile take_half(uint32_t known, uint32_t k, uint3
     return h;
 }
 
-/* The terms [row][BLOCKS] of rows of Q4_K whose place is known, by halves of tiles, so that all warps have as many, `each`. */
+/* The terms [row][BLOCKS] of rows of Q4_K whose place is known, by halves of tiles, so that all warps have as many,
+ * `each`. */
 __device__ __forceinline__ void multiply_halves(uint32_t known, uint32_t each, bool normed, uint32_t i, float *terms) {
     uint32_t tid = this_thread(), lane = tid % 32, block = tid / 32 % BLOCKS, k = tid / 32 / BLOCKS * each,
              end = k + each;
@@ -211,7 +213,8 @@ __device__ __forceinline__ void multiply_turns(const phase_plan &plan, uint32_t 
     }
 }
 
-/* The terms [16 rows][DOWN_ROW] of down's tiles, a vector of hidden units for each; of a dense layer's, which share one. */
+/* The terms [16 rows][DOWN_ROW] of down's tiles, a vector of hidden units for each; of a dense layer's, which share
+ * one. */
 __device__ __forceinline__ void multiply_down(const phase_plan &plan, float *terms) {
     uint32_t warp = this_thread() / 32, n = plan.n_items, per = plan.per, step = plan.step;
     ring r = here.flow[warp];
@@ -260,7 +263,8 @@ __device__ __forceinline__ float add_channels(const float *row, const float *x, 
     return sum;
 }
 
-/* Warp 14: the block's part of the guess's sums: what h was before, then the operator's output, which warp 15 makes meanwhile. */
+/* Warp 14: the block's part of the guess's sums: what h was before, then the operator's output, which warp 15 makes
+ * meanwhile. */
 __device__ __forceinline__ void give_guess(const prepared &p, float *parts, uint32_t i) {
     uint32_t lane = this_thread() % 32, n = here.job.n_expert;
     if (lane < OWN) {

@@ -77,8 +77,9 @@ __device__ __forceinline__ ring advance(ring r, uint32_t n) {
     return r;
 }
 
-/* n tiles to the next slots of the ring: with ff, eight hidden units each of gate and up from tile `begin` on, of experts ids; else rows
- * [begin, end) of each matrix in tiles of `each`. Eight lanes to a tile, a plane of a half to a lane, and as many tiles at once as are free. */
+/* n tiles to the next slots of the ring: with ff, eight hidden units each of gate and up from tile `begin` on, of
+ * experts ids; else rows [begin, end) of each matrix in tiles of `each`. Eight lanes to a tile, a plane of a half to a
+ * lane, and as many tiles at once as are free. */
 __device__ __noinline__ static void fetch_tiles(uint32_t ff, uint32_t begin, uint32_t end, uint32_t each, uint32_t n,
                                                 const uint32_t *ids, uint32_t lane) {
     const fetched &m = here.fetch[ff ? 0 : 1];

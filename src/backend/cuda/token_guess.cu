@@ -1,10 +1,10 @@
 /*
- * What each channel of an operator's output adds to the router's logits through out_proj, for guesses of the experts that a
- * layer will choose: [n_expert][n_rows] . [n_rows][n_cols]. Run once per layer at load.
+ * What each channel of an operator's output adds to the router's logits through out_proj, for guesses of the experts
+ * that a layer will choose: [n_expert][n_rows] . [n_rows][n_cols]. Run once per layer at load.
  *
  * A block takes 32 columns, EXPERTS experts and all rows; a warp reads the 32 weights of a row, and a thread keeps its
- * column's sums of every SLICES-th row. The order of sums depends on neither the grid nor the device. Limit: unpacking of
- * single weights, once per EXPERTS experts.
+ * column's sums of every SLICES-th row. The order of sums depends on neither the grid nor the device. Limit: unpacking
+ * of single weights, once per EXPERTS experts.
  */
 #include "backend/cuda/weight.cuh"
 

@@ -100,8 +100,8 @@ struct token_shared {
     uint32_t at[WARPS];
 };
 
-/* The block's shared memory at a literal address, which the kernel verifies: that of a symbol is computed anew at each use from
- * the block's number in its cluster, 50 cycles in the middle of a chain. */
+/* The block's shared memory at a literal address, which the kernel verifies: that of a symbol is computed anew at each
+ * use from the block's number in its cluster, 50 cycles in the middle of a chain. */
 enum { SHARED_BASE = 1024, STATE_BYTES = (sizeof(token_shared) + 127) / 128 * 128 };
 extern __shared__ __align__(1024) uint8_t token_memory[];
 #define here        (*(token_shared *)__cvta_shared_to_generic(SHARED_BASE))

@@ -9,8 +9,8 @@
 /* ---- Rows on their way to shared memory
  *
  * A tile is up to 16 rows in two halves; in each the planes q, h, s, d of its rows follow each other as in memory
- * (device.h), so that a half is at most four copies: one takes about 50 cycles to be asked for. The second half begins 64
- * bytes beyond a multiple of 128, so that lanes which read a row of each meet in no bank. */
+ * (device.h), so that a half is at most four copies: one takes about 50 cycles to be asked for. The second half begins
+ * 64 bytes beyond a multiple of 128, so that lanes which read a row of each meet in no bank. */
 
 struct alignas(16) tile {
     uint16_t type, n_half;       /* n_half: rows of the first half */
@@ -56,8 +56,8 @@ __device__ __forceinline__ void bulk_copy(void *to, const void *from, uint32_t n
                  : "memory");
 }
 
-/* A matrix's plane as a lane of a fetching warp copies it: lanes 0 to 3 the planes of a tile's first half, 4 to 7 those of its
- * second, which may be of another matrix like it; the others none. */
+/* A matrix's plane as a lane of a fetching warp copies it: lanes 0 to 3 the planes of a tile's first half, 4 to 7 those
+ * of its second, which may be of another matrix like it; the others none. */
 struct lane_plane {
     const uint8_t *from;
     uint32_t bytes, at; /* of a row, and of the planes before it */
@@ -99,16 +99,16 @@ __device__ __forceinline__ void copy_tile(const lane_plane &p, uint32_t first, u
 
 /* ---- Products of a vector with a tile on tensor cores
  *
- * A warp takes one super-block of the tile's rows. Lane (g = lane / 4, t = lane % 4) holds piece t, 64 weights, of two rows of
- * half g % 2, and supplies eight of each at a time to m16n8k32. Of B, columns 2t and 2t + 1 are the high and low bytes of
- * piece t's vector where lane t supplies weights, and zero elsewhere, so that the accumulators of a lane become both sums
- * of its own piece, to be multiplied by that piece's scales. All sums are exact integers, so the bits are those of piece_term
- * (decode.cuh). */
+ * A warp takes one super-block of the tile's rows. Lane (g = lane / 4, t = lane % 4) holds piece t, 64 weights, of two
+ * rows of half g % 2, and supplies eight of each at a time to m16n8k32. Of B, columns 2t and 2t + 1 are the high and
+ * low bytes of piece t's vector where lane t supplies weights, and zero elsewhere, so that the accumulators of a lane
+ * become both sums of its own piece, to be multiplied by that piece's scales. All sums are exact integers, so the bits
+ * are those of piece_term (decode.cuh). */
 
 enum { ACTS = 512 /* bytes of a block of 256 */ };
 
-/* A block of 256 of a vector (quantize_256), a lane's eight values in order, as those operands: [4][4 pieces][high, low][16
- * bytes], 64 bytes of a piece in four parts. */
+/* A block of 256 of a vector (quantize_256), a lane's eight values in order, as those operands: [4][4 pieces][high,
+ * low][16 bytes], 64 bytes of a piece in four parts. */
 __device__ __forceinline__ void store_operands(uint8_t *acts, const uint2 &hi, const uint2 &lo, uint32_t lane) {
     uint8_t *to = acts + lane % 8 / 2 * 128 + lane / 8 * 32 + lane % 2 * 8;
     *(uint2 *)to = hi;
@@ -214,8 +214,8 @@ __device__ __forceinline__ void load_rows(const uint8_t *tile_at, const tile &is
     }
 }
 
-/* Of a lane's own piece, the sums with the high and the low bytes of the vector and with the sums of 32, times scales; of Q4_K
- * hi and lo 16 times. */
+/* Of a lane's own piece, the sums with the high and the low bytes of the vector and with the sums of 32, times scales;
+ * of Q4_K hi and lo 16 times. */
 struct piece_sums {
     int hi, lo, mins;
 };
@@ -308,7 +308,8 @@ template <int TYPE> __device__ __forceinline__ float tile_term(const lane_row w[
     return term_of<TYPE>(own, odd ? w[1].d : w[0].d, x.scale);
 }
 
-/* The term of row lane / 4 of half a tile of Q4_K, in all four lanes. Group B stands where a tile's second rows would. */
+/* The term of row lane / 4 of half a tile of Q4_K, in all four lanes. Group B stands where a tile's second rows would.
+ * */
 __device__ __forceinline__ float half_term(const lane_row &w, const operands &x) {
     int a[4] = {0, 0, 0, 0}, b[4] = {0, 0, 0, 0};
 #pragma unroll
