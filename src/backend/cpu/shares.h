@@ -29,8 +29,8 @@ enum { SHARES_WHOLE = 1 << 16 };
 
 /* Equal parts for n threads. */
 void shares_reset(struct shares *s, uint32_t n);
-/* Before a step, whose first layer goes on with what the last one of n_layers of the step before would have had next.
- * */
+/* Before a step, whose first layer goes on with what the last one of n_layers of the step before would have had
+ * next. */
 void shares_begin(struct shares *s, uint32_t n_layers, uint32_t n);
 /* By thread 0 of n during a layer: makes the next layer's parts from the times of the layer before. */
 void shares_learn(struct shares *s, uint32_t layer, uint32_t n);

@@ -312,8 +312,8 @@ static sluice_status decode_layer(struct cuda *c, uint32_t layer, uint32_t n_spl
     return SLUICE_OK;
 }
 
-/* A step of one token, from its id to its logits, by the token kernel; not in a graph, which would only add a boundary.
- * */
+/* A step of one token, from its id to its logits, by the token kernel; not in a graph, which would only add a
+ * boundary. */
 static sluice_status forward_token(struct cuda *c, sluice_error *err) {
     struct cuda_token_job job = c->token;
     job.step = c->step;

@@ -1,6 +1,8 @@
-/* Launches that may begin while the kernel before them ends (programmatic dependent launch). Such a kernel calls
- * wait_for_input in every block before it reads what kernels write, and let_next_start only after that: so two kernels
- * apart never run at the same time, and buffers can be used in turns. */
+/* Launches that may begin while the kernel before them ends (programmatic dependent launch). Such a kernel
+ * calls wait_for_input before it reads or writes what others write or read; by then all before it have ended, since each
+ * of them waited likewise. Before that it only fetches what no kernel changes: weights, and the step's words, which are
+ * there when it is launched (decode_down alone also follows a word that the kernel before it releases). So let_next_start
+ * may come first. */
 #ifndef CUDA_LAUNCH_CUH
 #define CUDA_LAUNCH_CUH
 

@@ -154,8 +154,8 @@ __device__ __forceinline__ void page_values(const attend_shared &s, uint32_t pag
     }
 }
 
-/* Grid (splits, KV heads, tiles of QUERIES / group tokens). A tile may hold tokens of several rows: one after another.
- * */
+/* Grid (splits, KV heads, tiles of QUERIES / group tokens). A tile may hold tokens of several rows: one after
+ * another. */
 __global__ void __launch_bounds__(THREADS, 2) attend_many(cuda_step step, cuda_attn a, uint32_t first, uint32_t n) {
     extern __shared__ __align__(16) uint8_t raw[];
     attend_shared &s = *(attend_shared *)raw;

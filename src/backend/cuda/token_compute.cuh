@@ -85,8 +85,8 @@ __device__ __forceinline__ void read_blocks(const phase_plan &plan) {
     }
 }
 
-/* Warps 8 to 15: of each expert the groups j, j + 8, j + 16 ... of 16 channels, added as docs/numerics.md adds lanes.
- * */
+/* Warps 8 to 15: of each expert the groups j, j + 8, j + 16 ... of 16 channels, added as docs/numerics.md adds
+ * lanes. */
 __device__ __forceinline__ void add_parts(const float *parts, router_sums &r) {
     uint32_t tid = this_thread(), lane = tid % 32, j = tid / 32 - BLOCKS, n = here.job.n_expert;
 #pragma unroll 1

@@ -308,8 +308,8 @@ template <int TYPE> __device__ __forceinline__ float tile_term(const lane_row w[
     return term_of<TYPE>(own, odd ? w[1].d : w[0].d, x.scale);
 }
 
-/* The term of row lane / 4 of half a tile of Q4_K, in all four lanes. Group B stands where a tile's second rows would.
- * */
+/* The term of row lane / 4 of half a tile of Q4_K, in all four lanes. Group B stands where a tile's second rows
+ * would. */
 __device__ __forceinline__ float half_term(const lane_row &w, const operands &x) {
     int a[4] = {0, 0, 0, 0}, b[4] = {0, 0, 0, 0};
 #pragma unroll

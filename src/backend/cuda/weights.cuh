@@ -87,8 +87,8 @@ __device__ __forceinline__ void q6_planes(uint32_t q, int sc, uint32_t *low, uin
     *high = __byte_perm(even, odd, 0x7351) ^ 0x80808080u;
 }
 
-/* Operand `a` of the mma over words 2s and 2s + 1 of group g of every piece, both planes. Which: 1 = low, 2 = high, 3.
- * */
+/* Operand `a` of the mma over words 2s and 2s + 1 of group g of every piece, both planes. Which: 1 = low, 2 = high,
+ * 3. */
 template <int TYPE, int WHICH>
 __device__ __forceinline__ void operand(const lane_rows &w, const lane_scales &k, int s, int g, uint32_t low[4],
                                         uint32_t high[4]) {

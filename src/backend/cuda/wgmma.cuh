@@ -1,5 +1,5 @@
-/* Hopper's asynchronous products, int8, and what goes with them: bulk copies that arrive at a barrier in shared memory.
- * */
+/* Hopper's asynchronous products, int8, and what goes with them: bulk copies that arrive at a barrier in shared
+ * memory. */
 #ifndef CUDA_WGMMA_CUH
 #define CUDA_WGMMA_CUH
 
@@ -71,8 +71,8 @@ __device__ __forceinline__ void wgmma_s8(int (&c)[40], const uint32_t a[4], uint
                  : "memory");
 }
 
-/* Shared memory as core matrices of 8 vectors x 16 bytes, `across` bytes apart along k and `along` from group to group.
- * */
+/* Shared memory as core matrices of 8 vectors x 16 bytes, `across` bytes apart along k and `along` from group to
+ * group. */
 __device__ __forceinline__ uint64_t operand_at(const void *p, uint32_t across, uint32_t along) {
     uint64_t at = (uint32_t)__cvta_generic_to_shared(p);
     return (at & 0x3ffff) >> 4 | (uint64_t)(across >> 4) << 16 | (uint64_t)(along >> 4) << 32;
