@@ -64,8 +64,14 @@ void mem_unmap(void *p, size_t bytes) {
     }
 }
 
-static uint64_t read_number(const char *path) {
-    FILE *f = fopen(path, "re");
+static FILE *open_in(const char *root, const char *path) {
+    char full[4096];
+    int n = snprintf(full, sizeof full, "%s%s", root, path);
+    return n > 0 && (size_t)n < sizeof full ? fopen(full, "re") : NULL;
+}
+
+static uint64_t read_number(const char *root, const char *path) {
+    FILE *f = open_in(root, path);
     if (!f) {
         return UINT64_MAX;
     }
@@ -75,29 +81,41 @@ static uint64_t read_number(const char *path) {
     return got == 1 ? v : UINT64_MAX;
 }
 
-uint64_t mem_available(void) {
-    uint64_t available = 0;
-    FILE *f = fopen("/proc/meminfo", "re");
-    if (f) {
-        char line[128];
-        unsigned long long kib = 0;
-        while (fgets(line, sizeof line, f)) {
-            if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1) {
-                available = (uint64_t)kib * 1024;
-                break;
-            }
+/* The sum of the numbers that follow these names (at most two, each at the start of a line); 0 without the file. */
+static uint64_t sum_of(const char *root, const char *path, const char *name, const char *other) {
+    FILE *f = open_in(root, path);
+    uint64_t sum = 0;
+    char line[256], key[64];
+    unsigned long long v;
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "%63s %llu", key, &v) == 2 && (strcmp(key, name) == 0 || strcmp(key, other) == 0)) {
+            sum += v;
         }
+    }
+    if (f) {
         fclose(f);
     }
-    uint64_t limit = read_number("/sys/fs/cgroup/memory.max");
-    uint64_t used = read_number("/sys/fs/cgroup/memory.current");
+    return sum;
+}
+
+uint64_t mem_available_in(const char *root) {
+    uint64_t available = 1024 * sum_of(root, "/proc/meminfo", "MemAvailable:", "");
+    uint64_t limit = read_number(root, "/sys/fs/cgroup/memory.max");
+    uint64_t used = read_number(root, "/sys/fs/cgroup/memory.current");
     if (limit != UINT64_MAX && used != UINT64_MAX) {
         uint64_t left = limit > used ? limit - used : 0;
+        /* cached files count as used, but give way: a model that was read before may not stand in its own way */
+        left += sum_of(root, "/sys/fs/cgroup/memory.stat", "active_file", "inactive_file");
+        left = left < limit ? left : limit;
         if (available == 0 || left < available) {
             available = left;
         }
     }
     return available;
+}
+
+uint64_t mem_available(void) {
+    return mem_available_in("");
 }
 
 void mem_fail_nth(long n) {

@@ -18,8 +18,10 @@ void mem_free(void *p); /* p may be NULL. mem_* memory may also be released by p
 void *mem_map(size_t bytes); /* NULL when out of memory */
 void mem_unmap(void *p, size_t bytes);
 
-/* Bytes that new allocations can still get without swapping (MemAvailable, cgroup limit). 0 if unknown. */
+/* Bytes that new allocations can still get without swapping (MemAvailable; the control group's limit, where cached files give way).
+ * 0 if unknown. */
 uint64_t mem_available(void);
+uint64_t mem_available_in(const char *root); /* the same from /proc and /sys under this folder */
 
 /* Tests: the n-th allocation from now (1 = the next) of this process fails once; 0 switches it off. */
 void mem_fail_nth(long n);
