@@ -72,6 +72,9 @@ sluice_status gguf_open(const char *path, struct gguf_file **out, sluice_error *
 sluice_status gguf_open_memory(const void *bytes, size_t n, const char *label, struct gguf_file **out,
                                sluice_error *err);
 void gguf_close(struct gguf_file *file);
+/* Says that bytes of the mapping, at data, are not needed for now: their whole pages leave this process's memory, and come back from
+ * the file when they are read again. Does nothing where the file was not mapped here (gguf_open_memory). */
+void gguf_release(const struct gguf_file *file, const void *data, size_t bytes);
 
 const struct gguf_kv *gguf_find(const struct gguf_file *file, const char *key);             /* NULL if absent */
 const struct gguf_tensor *gguf_find_tensor(const struct gguf_file *file, const char *name); /* NULL if absent */

@@ -480,6 +480,19 @@ sluice_status gguf_open(const char *path, struct gguf_file **out, sluice_error *
     return SLUICE_OK;
 }
 
+void gguf_release(const struct gguf_file *f, const void *data, size_t bytes) {
+    if (!f->impl->mapped) {
+        return;
+    }
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    size_t at = (size_t)((const uint8_t *)data - (const uint8_t *)f->map);
+    size_t begin = (at + page - 1) / page * page;
+    size_t end = (at + bytes) / page * page;
+    if (begin < end && end <= f->file_bytes) {
+        (void)madvise((uint8_t *)f->map + begin, end - begin, MADV_DONTNEED); /* refused: the pages just stay */
+    }
+}
+
 void gguf_close(struct gguf_file *f) {
     if (!f) {
         return;

@@ -2,6 +2,7 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -467,10 +468,53 @@ static void files_and_what_is_none(void **state) {
     assert_int_equal(gguf_open(path, &f, &err), SLUICE_OK);
     check_invariants(f, f->map);
     assert_string_equal(f->path, path);
+    gguf_release(f, f->map, (size_t)f->file_bytes); /* less than a page: nothing happens */
+    gguf_release(f, f->tensors[0].data, 0);
+    assert_memory_equal(f->map, b.data, b.len);
     gguf_close(f);
     unlink(path);
     buf_free(&b);
     gguf_close(NULL);
+}
+
+/* Whether a page of a mapping is in this process's memory. */
+static bool holds_page(const void *page) {
+    uint64_t entry = 0;
+    int fd = open("/proc/self/pagemap", O_RDONLY);
+    assert_true(fd >= 0);
+    off_t at = (off_t)((uintptr_t)page / (uintptr_t)sysconf(_SC_PAGESIZE) * sizeof entry);
+    assert_int_equal(pread(fd, &entry, sizeof entry, at), sizeof entry);
+    close(fd);
+    return entry >> 63;
+}
+
+static void whole_pages_are_released(void **state) {
+    (void)state;
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char path[] = "/tmp/sluice-test-XXXXXX";
+    int fd = mkstemp(path);
+    struct buf b = sample_file(3);
+    uint64_t tensors = b.len;
+    while (b.len < 4 * page) {
+        put_u8(&b, (uint8_t)b.len);
+    }
+    assert_int_equal(write(fd, b.data, b.len), b.len);
+    close(fd);
+    struct gguf_file *f;
+    sluice_error err = {0};
+    assert_int_equal(gguf_open(path, &f, &err), SLUICE_OK);
+    assert_true(f->data_offset < tensors);
+    const uint8_t *map = f->map;
+    assert_memory_equal(map, b.data, b.len);
+    gguf_release(f, map + 1, 3 * page - 1); /* the first page is wanted in part */
+    assert_true(holds_page(map) && !holds_page(map + page) && !holds_page(map + 2 * page) &&
+                holds_page(map + 3 * page));
+    assert_memory_equal(map, b.data, b.len);
+    gguf_release(f, map + page, 2 * page - 1); /* the third in part */
+    assert_true(!holds_page(map + page) && holds_page(map + 2 * page));
+    gguf_close(f);
+    unlink(path);
+    buf_free(&b);
 }
 
 static void long_paths_leave_room_for_the_message(void **state) {
@@ -528,6 +572,7 @@ int main(void) {
         cmocka_unit_test(vocabulary_only),
         cmocka_unit_test(out_of_memory_leaks_nothing),
         cmocka_unit_test(files_and_what_is_none),
+        cmocka_unit_test(whole_pages_are_released),
         cmocka_unit_test(long_paths_leave_room_for_the_message),
         cmocka_unit_test(many_names),
     };
