@@ -244,7 +244,11 @@ static void run_server(const struct serve_args *a, struct server *server, sluice
 static int serve(const struct serve_args *a, sluice_model *model, sluice_error *err) {
     const sluice_engine_options o = engine_options(a);
     sluice_engine *engine;
-    if (sluice_engine_create(model, &o, &engine, err) != SLUICE_OK) {
+    bool show = isatty(STDERR_FILENO) && !a->quiet;
+    fputs(show ? "loading..." : "", stderr);
+    sluice_status status = sluice_engine_create(model, &o, &engine, err);
+    fputs(show ? "\r\x1b[K" : "", stderr);
+    if (status != SLUICE_OK) {
         return cli_fail(err);
     }
     const struct server_options so = server_options(a);
