@@ -114,7 +114,8 @@ link_test = $(CC) $(ENGINE_CFLAGS) -Itests/gpu -Itests -DTEST_DATA='"$(CURDIR)/t
     $1 $(filter-out $(ENGINE)/cli/%,$(ENGINE_OBJ)) $(ENGINE_LIBS) -lm -o $@
 $(ENGINE)/amx_emulated.o: tests/kernels/amx_emulated.c $(ENGINE_OBJ)
 	@$(CC) $(ENGINE_CFLAGS) -Itests $(AVX512) -c $< -o $@
-$(ENGINE)/test_kernels: tests/kernels/test_kernels.c $(ENGINE)/amx_emulated.o
+$(ENGINE)/test_kernels: tests/kernels/test_kernels.c tests/kernels/kernels_rig.c tests/kernels/kernels_bench.c \
+    $(ENGINE)/amx_emulated.o
 	@$(call link_test,$^)
 $(ENGINE)/test_%: tests/kernels/test_%.c $(ENGINE_OBJ)
 	@$(call link_test,$<)

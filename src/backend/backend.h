@@ -61,7 +61,7 @@ struct backend_caps {
     uint64_t pinned_bytes; /* of the host's memory, locked for the device; not in the three above */
     uint64_t other_bytes;  /* in use on the device beside what this backend took: the driver, other programs */
     /* pages outside: page_bytes each, in a form of this name, which changes whenever the bytes for the same tokens may
-     * ("cpu-2") */
+     * ("cpu-3") */
     size_t page_bytes;
     const char *page_format;
 };

@@ -697,7 +697,7 @@ static void test_caps(void **state) {
         bool f32 = *ops == &backend_ref_ops;
         assert_int_equal(caps->page_bytes,
                          model_page_bytes(m) + (f32 ? KV_PAGE_TOKENS * model_kv_bytes_per_token(m) : 0));
-        assert_string_equal(caps->page_format, f32 ? "ref-1" : *ops == &backend_cpu_ops ? "cpu-2" : "cuda-1");
+        assert_string_equal(caps->page_format, f32 ? "ref-1" : *ops == &backend_cpu_ops ? "cpu-3" : "cuda-1");
         assert_true(caps->kv_bytes >= 7 * caps->page_bytes + 3 * model_conv_state_bytes(m));
         assert_int_equal(caps->step_drafts_max, 0);
         bool samples = strcmp(caps->name, "cuda") == 0;

@@ -14,7 +14,7 @@ static void test_prefill_chunk(void **state) {
     struct caches small = {.l1d = 48 << 10, .l2 = 1 << 20, .l3 = 32 << 20};
     struct caches large = {.l1d = 48 << 10, .l2 = 2 << 20, .l3 = 300 << 20};
     assert_int_equal(blocks_prefill_chunk("amx", &none, 2048), 1024);
-    assert_int_equal(blocks_prefill_chunk("amx", &small, 2048), 1024); /* 2048 tokens would take 48 MiB */
+    assert_int_equal(blocks_prefill_chunk("amx", &small, 2048), 1024); /* 2048 tokens would take 49 MiB */
     assert_int_equal(blocks_prefill_chunk("amx", &large, 2048), 2048);
     assert_int_equal(blocks_prefill_chunk("avx512", &none, 2048), 512);
     assert_int_equal(blocks_prefill_chunk("avx512", &small, 2048), 1024);

@@ -1,9 +1,11 @@
 #include "backend/cpu/blocks.h"
 
+#include "backend/cpu/kernels.h"
+
 #include <string.h>
 
-/* Bytes per token and channel: residual and normed input in F32, their integers in 16 bits and in two planes of bytes. */
-enum { TOKEN_BYTES = 4 + 4 + 2 + 1 + 1 };
+/* Of a token per 256 channels: residual and normed input in F32, and its integers. */
+enum { BLOCK_BYTES = QK * (4 + 4) + sizeof(struct act_block) };
 
 /* Measured ends (SPEED.md): below `least` unpacking costs more than caches can give back, above `most` nothing was gained. */
 static const struct {
@@ -21,7 +23,7 @@ uint32_t blocks_prefill_chunk(const char *isa, const struct caches *caches, uint
         if (strcmp(table[i].isa, isa) == 0) {
             uint64_t cache = caches->l3 ? caches->l3 : caches->l2;
             uint32_t chunk = table[i].least;
-            while (2 * chunk <= table[i].most && 2 * (uint64_t)chunk * n_embd * TOKEN_BYTES <= cache) {
+            while (2 * chunk <= table[i].most && 2 * (uint64_t)chunk * n_embd / QK * BLOCK_BYTES <= cache) {
                 chunk *= 2;
             }
             return chunk;

@@ -17,29 +17,21 @@ static size_t max_size(size_t a, size_t b) {
 
 /* How much the integer forms of some activations take. */
 struct acts_size {
-    size_t elems, split, blocks, sums, pack_bytes;
+    size_t blocks, pack_bytes;
 };
 
 /* n tokens, packed in n_packs packs where the kernels have them. */
 static struct acts_size size_acts(const struct cpu *c, size_t n, uint32_t n_cols, size_t n_packs) {
-    return (struct acts_size){n * n_cols, c->k->want_split ? 2 * n * n_cols : 0, n * (n_cols / QK),
-                              n * acts_sums_stride(n_cols), c->k->pack ? n_packs * kernels_pack_bytes(n_cols) : 0};
+    return (struct acts_size){n * (n_cols / QK), c->k->pack ? n_packs * kernels_pack_bytes(n_cols) : 0};
 }
 
 /* The greater in everything: one acts may serve two shapes, its n_cols set per use. */
 static struct acts_size size_both(struct acts_size a, struct acts_size b) {
-    return (struct acts_size){max_size(a.elems, b.elems), max_size(a.split, b.split), max_size(a.blocks, b.blocks),
-                              max_size(a.sums, b.sums), max_size(a.pack_bytes, b.pack_bytes)};
+    return (struct acts_size){max_size(a.blocks, b.blocks), max_size(a.pack_bytes, b.pack_bytes)};
 }
 
 static void take_acts(struct acts *a, char *base, size_t *used, struct acts_size size) {
-    a->q = arena_take(base, used, size.elems, sizeof(int16_t));
-    a->hi = arena_take(base, used, size.elems, 1);
-    a->lo = arena_take(base, used, size.elems, 1);
-    a->split = size.split ? arena_take(base, used, size.split, 1) : NULL;
-    a->halves = arena_take(base, used, size.elems / 16, sizeof(int16_t));
-    a->scale = arena_take(base, used, size.blocks, sizeof(float));
-    a->sums = arena_take(base, used, size.sums, sizeof(float));
+    a->blocks = arena_take(base, used, size.blocks, sizeof(struct act_block));
     a->packs = size.pack_bytes ? arena_take(base, used, size.pack_bytes, 1) : NULL;
 }
 
@@ -163,6 +155,7 @@ static void name_device(struct cpu *c) {
 static void cpu_close(struct backend *base) {
     struct cpu *c = (struct cpu *)base;
     pool_free(c->pool);
+    weights_close(&c->weights);
     mem_unmap(c->arena, c->arena_bytes);
     mem_free(c->threads);
     mem_free(c);
@@ -200,7 +193,10 @@ static sluice_status open_parts(struct cpu *c, sluice_error *err) {
     layout(c, c->arena);
     fill_tables(c);
     shares_reset(&c->shares, c->limits.n_threads);
-    return pool_create(c->limits.n_threads, &c->pool, err);
+    TRY(pool_create(c->limits.n_threads, &c->pool, err));
+    TRY(weights_open(c->m, c->pool, mem_available(), &c->weights, err));
+    c->m = &c->weights.model;
+    return SLUICE_OK;
 }
 
 static sluice_status cpu_open(const struct model *m, const struct backend_options *options, struct backend **out,
@@ -232,9 +228,9 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     c->caps.step_outputs_max = o->step_outputs_max;
     c->caps.step_drafts_max = o->step_drafts_max;
     c->caps.page_bytes = model_page_bytes(m);
-    c->caps.page_format = "cpu-2"; /* the same bits on every ISA (docs/numerics.md) */
+    c->caps.page_format = "cpu-3"; /* the same bits on every ISA (docs/numerics.md) */
     c->caps.prefill_chunk = o->step_tokens_max < chunk ? o->step_tokens_max : chunk;
-    c->caps.weight_bytes = m->file->tensor_bytes;
+    c->caps.weight_bytes = c->weights.bytes;
     c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
     name_device(c);
     *out = &c->base;
@@ -251,10 +247,10 @@ static void run_thread(void *arg, uint32_t ith, uint32_t nth) {
 
 /* Bytes of weights that every step reads, whatever its rows: all but experts, and the head only if logits are wanted. */
 static uint64_t fixed_weight_bytes(const struct cpu *c) {
-    uint64_t bytes = c->m->decode_bytes - (c->n_outputs ? 0 : c->m->output.mat_bytes);
+    uint64_t bytes = c->m->decode_bytes - (c->n_outputs ? 0 : weight_file_bytes(&c->m->output));
     for (uint32_t i = 0; i < c->m->n_layer; i++) {
         const struct model_layer *l = &c->m->layers[i];
-        bytes -= l->is_moe ? c->m->n_expert_used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes) : 0;
+        bytes -= l->is_moe ? c->m->n_expert_used * cpu_expert_bytes(l) : 0;
     }
     return bytes;
 }

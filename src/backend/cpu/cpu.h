@@ -5,6 +5,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/shares.h"
+#include "backend/cpu/weights.h"
 #include "backend/step.h"
 #include "base/threads.h"
 
@@ -46,7 +47,8 @@ struct cpu_thread {
 
 struct cpu {
     struct backend base;
-    const struct model *m;
+    struct weights weights;
+    const struct model *m; /* weights.model once the backend is open */
     const struct kernels *k;
     struct pool *pool;
     struct backend_options limits;
@@ -111,6 +113,11 @@ static inline float *cpu_draft_column(const struct cpu *c, const struct draft_ru
                                       uint32_t i) {
     size_t column = (size_t)conv_index * step_draft_columns(c->m, &c->limits) + run->first + i;
     return c->draft_columns + column * c->m->n_embd;
+}
+
+/* Of one expert, as read from the file. */
+static inline uint64_t cpu_expert_bytes(const struct model_layer *l) {
+    return weight_file_bytes(&l->gate) + weight_file_bytes(&l->up) + weight_file_bytes(&l->down);
 }
 
 /* Runs c->step on the calling thread of the pool (number ith of nth). */

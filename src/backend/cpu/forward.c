@@ -41,7 +41,7 @@ struct ctx {
 /* This thread's part of a matrix's rows, or of as many channels. Many tokens meet panels of rows, which are cut only where a
  * thread would have too few of them to keep the parts near what they should be. */
 static struct span my_rows(const struct ctx *s, uint32_t n_rows) {
-    bool whole = s->c->n >= KERNELS_PANEL_MIN && n_rows >= 16 * KERNELS_PANEL_ROWS * s->nth;
+    bool whole = s->c->n >= KERNELS_PANEL_MIN && n_rows >= 8 * KERNELS_PANEL_ROWS * s->nth;
     return shares_rows(s->cut, n_rows, whole ? KERNELS_PANEL_ROWS : 16, s->ith);
 }
 
@@ -60,7 +60,7 @@ static void mark_product(const struct ctx *s, enum cpu_stage stage, const struct
                          uint64_t tokens) {
     struct backend_stage *at = &s->c->profile.stages[stage];
     if (s->c->profiling && s->ith == 0) {
-        at->bytes += mats * w->mat_bytes;
+        at->bytes += mats * weight_file_bytes(w);
         at->macs += tokens * w->n_rows * w->n_cols;
     }
     mark(s, stage);
@@ -74,8 +74,9 @@ struct region {
 static const struct region nothing = {NULL, 0};
 
 static struct region rows_of(const struct weight *w, uint32_t mat, struct span rows) {
-    return (struct region){w->data + mat * w->mat_bytes + rows.begin * w->row_bytes,
-                           (rows.end - rows.begin) * w->row_bytes};
+    const uint8_t *first = w->data + mat * w->mat_bytes;
+    size_t begin = strips_bytes(w->type, rows.begin, w->n_cols);
+    return (struct region){first + begin, strips_bytes(w->type, rows.end, w->n_cols) - begin};
 }
 
 /* This thread's share of a matrix. */
@@ -244,9 +245,8 @@ static void short_conv(const struct ctx *s, const struct model_layer *l) {
     struct span mine = my_rows(s, d);
     struct mm job = product(&l->in_proj, 0, x, c->n, c->wide, c->wide_cols);
     for (uint32_t third = 0; third < 3; third++) {
-        struct region next = third < 2 ? rows_of(&l->in_proj, 0, (struct span){(third + 1) * d + mine.begin, d})
-                                       : share_of(s, &l->out_proj);
-        job.next = next.p;
+        struct span then = {(third + 1) * d + mine.begin, (third + 1) * d + mine.end};
+        job.next = third < 2 ? rows_of(&l->in_proj, 0, then).p : share_of(s, &l->out_proj).p;
         matmul_rows(s, &job, (struct span){third * d + mine.begin, third * d + mine.end});
     }
     mark_product(s, STAGE_CONV_IN, &l->in_proj, 1, c->n);
@@ -596,7 +596,7 @@ static void moe_one(const struct ctx *s, const struct model_layer *l) {
     mark_product(s, STAGE_EXPERTS_DOWN, &l->down, used, used);
     barrier(s, next_layer(s, l));
     if (s->ith == 0) {
-        c->weight_bytes += used * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
+        c->weight_bytes += used * cpu_expert_bytes(l);
     }
 }
 
@@ -648,7 +648,7 @@ static void moe_many(const struct ctx *s, const struct model_layer *l) {
     mark_product(s, STAGE_EXPERTS_DOWN, &l->down, touched, (uint64_t)c->n * used);
     barrier(s, next_layer(s, l));
     if (s->ith == 0) {
-        c->weight_bytes += touched * (l->gate.mat_bytes + l->up.mat_bytes + l->down.mat_bytes);
+        c->weight_bytes += touched * cpu_expert_bytes(l);
     }
 }
 

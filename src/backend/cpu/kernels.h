@@ -5,6 +5,7 @@
 #ifndef CPU_KERNELS_H
 #define CPU_KERNELS_H
 
+#include "backend/cpu/strips.h"
 #include "base/dtype.h"
 #include "base/limits.h"
 #include "quant/quant.h"
@@ -16,46 +17,32 @@
 /* Activations are 12-bit integers: the widest that keep a block's sum of products with any K-quant within int32. */
 enum { ACT_MAX = 2047, ACT_LOW_BITS = 6 };
 
-/* Activations of n tokens as the matrix kernels read them. K-quant weights meet integers with one float scale per 256, all other
- * types meet F32. What is not `f` is written when n_cols is a multiple of 256. */
+/* 256 activations a as integers, in every form that kernels take: f = a * scale. */
+struct act_block {
+    int8_t hi[QK], lo[QK]; /* a = hi * 64 + lo, 0 <= lo < 64 */
+    int16_t halves[QK / 16]; /* sum of a over each 16 columns */
+    float scale;
+    int16_t a[QK]; /* of every four columns the first, the third, the second, the fourth: as bytes of a word come apart to pairs */
+} __attribute__((aligned(64)));
+
+/* Activations of n tokens as the matrix kernels read them. K-quant weights meet blocks of integers, all other types meet F32. */
 struct acts {
     uint32_t n_cols;
-    float *f; /* [n][n_cols] */
-    /* [n][n_cols]: f = q * scale, in the order in which 4-bit quants come apart: of every 128 columns, in sub-blocks of 32, the even
-     * ones of sub-blocks 0 and 2, their odd ones, the even ones of 1 and 3, their odd ones */
-    int16_t *q;
-    int8_t *hi, *lo; /* [n][n_cols]: the same in order of columns, as hi * 64 + lo, 0 <= lo < 64 */
-    /* [n][2 * n_cols]: hi and lo of every 128 columns in the order in which 64 bytes of 4-bit quants come apart: hi of
-     * sub-blocks 0 and 2, their lo, hi of 1 and 3, their lo; NULL unless the kernels want it */
-    int8_t *split;
-    int16_t *halves; /* [n][n_cols / 16]: sum of hi * 64 + lo over each 16 columns */
-    float *scale;    /* [n][n_cols / 256] */
-    float *sums;     /* [n][acts_sums_stride]: scale * sum of q over each 32, zero-padded */
-    uint8_t *packs;  /* [(n + 15) / 16][kernels_pack_bytes]: all of the above once more, by `pack`; NULL where it is */
+    float *f;                 /* [n][n_cols] */
+    struct act_block *blocks; /* [n][n_cols / 256]; unused when n_cols is not a multiple of 256 */
+    uint8_t *packs;           /* [(n + 15) / 16][kernels_pack_bytes]: the same once more, by `pack`; NULL where it is */
 };
-
-static inline uint32_t acts_sums_stride(uint32_t n_cols) {
-    return (n_cols / 32 + 15) / 16 * 16;
-}
 
 /* The same activations from token i on (packs left out). */
 static inline struct acts acts_from(const struct acts *x, size_t i) {
-    struct acts y = {.n_cols = x->n_cols, .f = x->f + i * x->n_cols};
-    if (x->q) {
-        y.q = x->q + i * x->n_cols;
-        y.hi = x->hi + i * x->n_cols;
-        y.lo = x->lo + i * x->n_cols;
-        y.split = x->split ? x->split + 2 * i * x->n_cols : NULL;
-        y.halves = x->halves + i * (x->n_cols / 16);
-        y.scale = x->scale + i * (x->n_cols / QK);
-        y.sums = x->sums + i * acts_sums_stride(x->n_cols);
-    }
-    return y;
+    return (struct acts){.n_cols = x->n_cols,
+                         .f = x->f + i * x->n_cols,
+                         .blocks = x->blocks ? x->blocks + i * (x->n_cols / QK) : NULL};
 }
 
 /* y[dst[i]][row] = w[row] . x[src[i]] for i in 0..n; with add, y += gain[i] * (the same), gain NULL being all ones. */
 struct mm {
-    const uint8_t *w; /* [rows] rows of row_bytes */
+    const uint8_t *w; /* strips (strips.h), or rows of row_bytes where the type has none */
     size_t row_bytes;
     enum dtype type;
     uint32_t n_cols;
@@ -89,10 +76,9 @@ enum { ATTN_QUERIES_MAX = 16 };
 
 struct kernels {
     const char *name;
-    bool want_split; /* in activations */
-    /* rows [row0, row1) of one matrix; scratch is this thread's, of kernels_scratch_bytes(n_cols) */
+    /* rows [row0, row1) of one matrix, row0 a multiple of 16; scratch is this thread's, of kernels_scratch_bytes(n_cols) */
     void (*matmul)(const struct mm *job, uint32_t row0, uint32_t row1, void *scratch);
-    /* q, scale and sums of row i from its floats */
+    /* the blocks of token i from its floats */
     void (*quantize)(const struct acts *x, uint32_t i);
     /* Copies tokens src[0..n) (NULL: first, first + 1, ..), n <= 16, into the form that matrix units take; NULL where there are none.
      * It pays from KERNELS_PACK_MIN tokens on, and only K-quants use it. */
@@ -118,16 +104,17 @@ struct kernels {
 extern const struct kernels kernels_c, kernels_avx2, kernels_avx512, kernels_amx, kernels_neon;
 
 enum {
-    KERNELS_PANEL_ROWS = 32, /* rows that are unpacked to scratch at once for many tokens */
-    KERNELS_PANEL_MIN = 5,   /* tokens from which on they are */
+    KERNELS_PANEL_ROWS = 64, /* rows that are unpacked to scratch at once for many tokens */
+    KERNELS_PANEL_MIN = 9,   /* tokens from which on they may be */
+    KERNELS_FLOAT_ROWS = 16, /* the same of a type that has no strips */
     KERNELS_PASS = 256,      /* tokens that meet a panel before the next */
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
-    KERNELS_PACK_MIN = 12,   /* tokens from which on a matrix unit beats the vector units */
+    KERNELS_PACK_MIN = 17,   /* tokens from which on a matrix unit beats the vector units */
 };
-/* A pack: per 64 columns the planes hi and lo as [16][16 tokens][4 columns]; scales [n_cols / 256][16]; sums
- * [acts_sums_stride][16]. */
+/* A pack: what tiles take of the blocks of 16 tokens, per 64 columns the planes hi and lo as [16 tokens][64 columns]; then the tokens'
+ * scales and halves as [n_cols / 256][16] and [n_cols / 256][16][16]. */
 static inline size_t kernels_pack_bytes(uint32_t n_cols) {
-    return KERNELS_PACK * ((size_t)2 * n_cols + (n_cols / QK + acts_sums_stride(n_cols)) * sizeof(float));
+    return KERNELS_PACK * ((size_t)2 * n_cols + n_cols / QK * (sizeof(float) + QK / 16 * sizeof(int16_t)));
 }
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
 /* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on aarch64

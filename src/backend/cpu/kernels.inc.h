@@ -2,7 +2,7 @@
 /*
  * All kernels of the cpu backend in terms of vec.h; the including file defines KERNELS (the table's name) and KERNELS_NAME.
  *
- * Matrix products of K-quants are in kquants.inc.h (NEON: kneon.inc.h). Other types are F32 dot products over 16 lanes: few tokens meet the rows as
+ * Matrix products of K-quants are in kstrips.inc.h (NEON: kneon.inc.h). Other types are F32 dot products over 16 lanes: few tokens meet the rows as
  * stored, for many a panel of rows becomes floats once.
  * The order of float operations per output is the same in every form, so batching never changes a bit.
  */
@@ -44,7 +44,7 @@ VEC float half_at(const uint16_t *p) {
 #if defined(__ARM_FEATURE_DOTPROD)
 #include "backend/cpu/kneon.inc.h"
 #else
-#include "backend/cpu/kquants.inc.h"
+#include "backend/cpu/kstrips.inc.h"
 #endif
 
 /* ---- Unpacking 16 weights of the other types as floats; all conversions are exact ---- */
@@ -158,8 +158,8 @@ static void matmul_f32(const struct mm *m, uint32_t row0, uint32_t row1, void *s
             return;                                                                                                    \
         }                                                                                                              \
         float *panel = scratch;                                                                                        \
-        for (uint32_t row = row0; row < row1; row += PANEL / 2) {                                                      \
-            uint32_t rows = row1 - row < PANEL / 2 ? row1 - row : PANEL / 2;                                           \
+        for (uint32_t row = row0; row < row1; row += KERNELS_FLOAT_ROWS) {                                                      \
+            uint32_t rows = row1 - row < KERNELS_FLOAT_ROWS ? row1 - row : KERNELS_FLOAT_ROWS;                                           \
             for (uint32_t r = 0; r < rows; r++) {                                                                      \
                 to_floats_##type(m->w + (row + r) * m->row_bytes, panel + (size_t)r * m->n_cols, m->n_cols);           \
             }                                                                                                          \
@@ -206,74 +206,43 @@ static void matmul(const struct mm *m, uint32_t row0, uint32_t row1, void *scrat
 
 /* ---- Everything that is not a matrix product ---- */
 
-#if !defined(__ARM_FEATURE_DOTPROD)
 static void quantize(const struct acts *x, uint32_t i) {
-    const uint32_t n_blocks = x->n_cols / QK;
-    const uint32_t sums_stride = acts_sums_stride(x->n_cols);
     const float *f = x->f + (size_t)i * x->n_cols;
-    int16_t *q = x->q + (size_t)i * x->n_cols;
-    int8_t *hi = x->hi + (size_t)i * x->n_cols;
-    int8_t *lo = x->lo + (size_t)i * x->n_cols;
-    int8_t *split = x->split ? x->split + 2 * (size_t)i * x->n_cols : NULL;
-    int16_t *halves = x->halves + (size_t)i * (x->n_cols / 16);
-    float *sums = x->sums + (size_t)i * sums_stride;
+    struct act_block *block = x->blocks + (size_t)i * (x->n_cols / QK);
     const vf limit = vf_set1(ACT_MAX);
-    for (uint32_t b = 0; b < n_blocks; b++) {
+    for (uint32_t c0 = 0; c0 < x->n_cols; c0 += QK, f += QK, block++) {
         vf most = vf_zero();
         for (int c = 0; c < QK; c += 16) {
             most = vf_max(vf_abs(vf_load(f + c)), most);
         }
         float top = vf_reduce_max(most);
-        float scale = top * (1.0f / ACT_MAX);
         /* a block this small contributes nothing, and its reciprocal would overflow */
         float inverse = top > 1e-30f ? ACT_MAX / top : 0;
-        x->scale[(size_t)i * n_blocks + b] = inverse == 0 ? (top > 1 ? top : 0) : scale; /* infinity goes on as infinity */
-        int16_t plain[QK];
+        block->scale = inverse == 0 ? (top > 1 ? top : 0) : top * (1.0f / ACT_MAX); /* infinity goes on as infinity */
+        int16_t a[QK];
         for (int c = 0; c < QK; c += 16) { /* within limits whatever the input, NaN too: the sums must not overflow */
             vf v = vf_mul(vf_load(f + c), vf_set1(inverse));
-            vf_store_i16(plain + c, vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit));
+            vf_store_i16(a + c, vf_min(vf_max(v, vf_sub(vf_zero(), limit)), limit));
         }
         for (int c = 0; c < QK; c++) {
-            hi[c] = (int8_t)(plain[c] >> ACT_LOW_BITS);
-            lo[c] = (int8_t)(plain[c] & ((1 << ACT_LOW_BITS) - 1));
+            block->hi[c] = (int8_t)(a[c] >> ACT_LOW_BITS);
+            block->lo[c] = (int8_t)(a[c] & ((1 << ACT_LOW_BITS) - 1));
         }
-        for (int c = 0; x->split && c < QK; c += 32) {
-            int8_t *to = split + 2 * ((size_t)b * QK + (c & ~127) + 2 * (c & 32)) + (c & 64) / 2;
-            memcpy(to, hi + c, 32);
-            memcpy(to + 64, lo + c, 32);
+        for (int c = 0; c < QK; c += 4) {
+            block->a[c] = a[c];
+            block->a[c + 1] = a[c + 2];
+            block->a[c + 2] = a[c + 1];
+            block->a[c + 3] = a[c + 3];
         }
         for (int s = 0; s < QK / 16; s++) {
             int sum = 0;
             for (int c = 0; c < 16; c++) {
-                sum += plain[16 * s + c];
+                sum += a[16 * s + c];
             }
-            halves[s] = (int16_t)sum;
+            block->halves[s] = (int16_t)sum;
         }
-        for (int s = 0; s < 8; s++) {
-            sums[s] = scale * (float)(halves[2 * s] + halves[2 * s + 1]);
-        }
-        for (int c = 0; c < QK; c += 128) {
-            vs s[4];
-            for (int k = 0; k < 4; k++) {
-                s[k] = vs_load(plain + c + 32 * k);
-            }
-            vs_store(q + c, vs_evens(s[0], s[2]));
-            vs_store(q + c + 32, vs_odds(s[0], s[2]));
-            vs_store(q + c + 64, vs_evens(s[1], s[3]));
-            vs_store(q + c + 96, vs_odds(s[1], s[3]));
-        }
-        f += QK;
-        q += QK;
-        hi += QK;
-        lo += QK;
-        halves += QK / 16;
-        sums += 8;
-    }
-    for (uint32_t s = 8 * n_blocks; s < sums_stride; s++) {
-        *sums++ = 0;
     }
 }
-#endif
 
 static void rms_norm(const float *x, const float *gain, float *y, uint32_t n, float eps) {
     vf acc = vf_zero();
@@ -378,14 +347,14 @@ VEC void attn_scores_at(const struct attn *a, struct attn_state *st, const uint1
         for (int j = 0; j < G; j += 2) { /* 32 elements are a cache line */
             VEC_PREFETCH(then + (size_t)d * KV_PAGE_TOKENS + g + 16 * (uint32_t)j);
         }
-        vf kd[4];
+        vf kv[4];
         for (int j = 0; j < G; j++) {
-            kd[j] = vf_load_f16(k + (size_t)d * KV_PAGE_TOKENS + g + 16 * (uint32_t)j);
+            kv[j] = vf_load_f16(k + (size_t)d * KV_PAGE_TOKENS + g + 16 * (uint32_t)j);
         }
         for (int i = 0; i < N; i++) {
             vf q = vf_set1(a->q[q0 + (uint32_t)i][d]);
             for (int j = 0; j < G; j++) {
-                acc[G * i + j] = vf_fma(q, kd[j], acc[G * i + j]);
+                acc[G * i + j] = vf_fma(q, kv[j], acc[G * i + j]);
             }
         }
     }
@@ -552,12 +521,9 @@ static void attend(const struct attn *a) {
 
 const struct kernels KERNELS = {
     .name = KERNELS_NAME,
-#if defined(__AVX512VNNI__)
-    .want_split = true,
-#endif
     .matmul = matmul,
     .quantize = quantize,
-#if defined(__AMX_INT8__)
+#if defined(__AMX_INT8__) && defined(AMX_STRIPS)
     .pack = amx_pack,
 #endif
     .rms_norm = rms_norm,

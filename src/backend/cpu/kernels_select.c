@@ -13,11 +13,11 @@
 #endif
 #endif
 
-/* As the panels of kquants.inc.h and kamx.inc.h need, or half as many rows of float. */
+/* As the panels of kstrips.inc.h and kamx.inc.h need, or half as many rows of float. */
 size_t kernels_scratch_bytes(uint32_t n_cols_max) {
     size_t rows = KERNELS_PANEL_ROWS;
-    size_t k = rows * (QK * 3 + (2 + KERNELS_PASS + acts_sums_stride(n_cols_max)) * sizeof(float)) + 16 * 1024;
-    size_t f = rows / 2 * n_cols_max * sizeof(float);
+    size_t k = rows * (QK * sizeof(int16_t) + 64 + (2 + KERNELS_PASS) * sizeof(float)) + 24 * 1024;
+    size_t f = KERNELS_FLOAT_ROWS * n_cols_max * sizeof(float);
     return (k > f ? k : f) + 4096;
 }
 
