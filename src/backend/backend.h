@@ -58,6 +58,9 @@ struct backend_caps {
     bool samples;              /* draws tokens itself, and feeds them to the next step */
     uint32_t prefill_chunk;    /* tokens per prefill step that this device likes best */
     uint64_t weight_bytes, kv_bytes, work_bytes;
+    const void
+        *weights; /* most of the weights where they lie in the host's memory, page-aligned, to measure how fast it is */
+    size_t weights_bytes;  /* of it; 0 = elsewhere, or in many places */
     uint64_t pinned_bytes; /* of the host's memory, locked for the device; not in the three above */
     uint64_t other_bytes;  /* in use on the device beside what this backend took: the driver, other programs */
     /* pages outside: page_bytes each, in a form of this name, which changes whenever the bytes for the same tokens may

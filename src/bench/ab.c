@@ -114,10 +114,11 @@ static sluice_status put_up(struct run *r, struct side *s, uint32_t which) {
     return fail(r->err, status, "%c: %.470s", 'A' + (int)which, why.text);
 }
 
-/* All that A has mapped, files included: what a second server beside it would need again. */
+/* What A holds of memory, its weights' pages included: what a second server beside it would need again. Not what it has mapped: the
+ * file of weights that it holds in another form counts as memory that can be had. */
 static uint64_t process_bytes(int pid) {
-    uint64_t mapped = 0, resident;
-    return pid > 0 && process_memory("", pid, &mapped, &resident) ? mapped : 0;
+    uint64_t mapped, resident = 0;
+    return pid > 0 && process_memory("", pid, &mapped, &resident) ? resident : 0;
 }
 
 static sluice_status put_up_both(struct run *r) {

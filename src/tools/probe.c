@@ -76,6 +76,7 @@ struct team {
     const struct probe_compute_kernel *compute;
     uint64_t rounds; /* compute: per pass */
     char *buffer;    /* or NULL */
+    bool borrowed;   /* to be read only, and somebody else's */
     size_t slice;    /* bytes per thread */
     enum job job;
     uint32_t pass;
@@ -156,7 +157,7 @@ static void run_job(struct team *t, enum job job, double seconds) {
 }
 
 static void team_free(struct team *t) {
-    if (t->buffer) {
+    if (t->buffer && !t->borrowed) {
         mem_unmap(t->buffer, t->slice * pool_size(t->pool));
     }
     pool_free(t->pool);
@@ -209,21 +210,36 @@ static uint64_t buffer_size(uint32_t n_threads) {
     return spare && bytes > spare ? spare : bytes;
 }
 
-/* Reads, and if `everything` also writes, copies and barriers, for `seconds` each over one buffer. */
-static sluice_status run_memory(uint32_t n_threads, double seconds, bool everything, struct probe_memory *out,
-                                sluice_error *err) {
-    struct team *t;
-    TRY(team_create(n_threads, &t, err));
+/* The team's buffer: of `memory` if it has enough, else of its own. */
+static sluice_status take_buffer(struct team *t, const void *memory, size_t memory_bytes, sluice_error *err) {
+    uint32_t n_threads = pool_size(t->pool);
     uint64_t bytes = buffer_size(n_threads);
-    t->memory = memory_kernels();
     t->slice = (size_t)(bytes / n_threads / (2 * PROBE_GRAIN) * (2 * PROBE_GRAIN));
+    t->borrowed = memory && memory_bytes >= t->slice * n_threads;
+    if (t->borrowed) {
+        t->buffer = (char *)(uintptr_t)memory;
+        return SLUICE_OK;
+    }
     t->buffer = t->slice ? mem_map(t->slice * n_threads) : NULL;
     if (!t->buffer) {
-        team_free(t);
         return fail(err, SLUICE_E_NOMEM, "probe: no memory for the %llu MiB test buffer; free some and run again",
                     (unsigned long long)(bytes >> 20));
     }
     pool_run(t->pool, touch_main, t);
+    return SLUICE_OK;
+}
+
+/* Reads, and if `everything` also writes, copies and barriers, for `seconds` each over one buffer. */
+static sluice_status run_memory(uint32_t n_threads, double seconds, bool everything, const void *memory, size_t bytes,
+                                struct probe_memory *out, sluice_error *err) {
+    struct team *t;
+    TRY(team_create(n_threads, &t, err));
+    t->memory = memory_kernels();
+    sluice_status status = take_buffer(t, memory, bytes, err);
+    if (status != SLUICE_OK) {
+        team_free(t);
+        return status;
+    }
     run_job(t, JOB_READ, seconds);
     if (everything) {
         run_job(t, JOB_WRITE, seconds);
@@ -247,9 +263,9 @@ static uint32_t clamp_threads(uint32_t n) {
     return n > LIMIT_THREADS ? LIMIT_THREADS : n;
 }
 
-double probe_read_bandwidth(uint32_t n_threads, double seconds, sluice_error *err) {
+double probe_read_bandwidth(uint32_t n_threads, double seconds, const void *memory, size_t bytes, sluice_error *err) {
     struct probe_memory m;
-    return run_memory(clamp_threads(n_threads), seconds, false, &m, err) == SLUICE_OK ? m.read.best : 0;
+    return run_memory(clamp_threads(n_threads), seconds, false, memory, bytes, &m, err) == SLUICE_OK ? m.read.best : 0;
 }
 
 /* ---- Compute */
@@ -362,7 +378,7 @@ sluice_status probe_run(const struct probe_options *options, struct probe_report
     double seconds = options->seconds > 0 ? options->seconds : 5;
     double unit = seconds / (4.5 * n_counts + 0.4 * n_compute); /* 3.5 per count, and touching the pages */
     for (uint32_t i = 0; i < n_counts; i++) {
-        TRY(run_memory(counts[i], unit, true, &out->memory[out->n_memory++], err));
+        TRY(run_memory(counts[i], unit, true, NULL, 0, &out->memory[out->n_memory++], err));
         tick(&plan);
     }
     for (int i = 0; i < n_compute_kernels; i++) {

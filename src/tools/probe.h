@@ -75,9 +75,9 @@ void probe_theory_read(const char *folder, struct probe_theory *out);
 
 sluice_status probe_run(const struct probe_options *options, struct probe_report *out, sluice_error *err);
 
-/* Best read bandwidth over n_threads (0 = all allowed) in GB/s, trying for about `seconds`. 0 when it could not be
- * measured; err then says why. */
-double probe_read_bandwidth(uint32_t n_threads, double seconds, sluice_error *err);
+/* Best read bandwidth over n_threads (0 = all allowed) in GB/s, trying for about `seconds`. Reads `memory` where its bytes are enough
+ * to outweigh the caches, else a buffer of its own. 0 when it could not be measured; err then says why. */
+double probe_read_bandwidth(uint32_t n_threads, double seconds, const void *memory, size_t bytes, sluice_error *err);
 /* The best instruction set's rate in 1e9 operations per second; kind is "int8", "bf16" or "f32", *isa (may be NULL) names
  * the set. */
 double probe_compute_peak(const char *kind, uint32_t n_threads, double seconds, const char **isa, sluice_error *err);

@@ -217,7 +217,8 @@ static bool needs_fill(struct runner *r, uint32_t batch, uint32_t depth) {
 /* GB/s at which the device reads its weights' memory at best. */
 static sluice_status measure_reads(struct runner *r, double seconds, double *gb_s) {
     if (!r->ops->read_rate) {
-        *gb_s = probe_read_bandwidth(r->setup.n_threads, seconds, r->err);
+        const struct backend_caps *caps = r->ops->caps(r->backend);
+        *gb_s = probe_read_bandwidth(r->setup.n_threads, seconds, caps->weights, caps->weights_bytes, r->err);
         return *gb_s > 0 ? SLUICE_OK : r->err->status;
     }
     TRY(r->ops->read_rate(r->backend, seconds, gb_s, r->err));

@@ -173,7 +173,7 @@ static void bench_router(const struct kernels *k, const struct roof *roof) {
 
 void kernels_bench(void) {
     sluice_error err = {0};
-    struct roof roof = {.read = probe_read_bandwidth(1, 0.5, &err)};
+    struct roof roof = {.read = probe_read_bandwidth(1, 0.5, NULL, 0, &err)};
     roof.int8 = probe_compute_peak("int8", 1, 0.5, NULL, &err);
     roof.f32 = probe_compute_peak("f32", 1, 0.5, NULL, &err);
     printf("one thread: reads %.1f GB/s, int8 %.0f and f32 %.0f Gop/s (multiply-adds are two)\n"

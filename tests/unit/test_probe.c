@@ -175,7 +175,7 @@ static void test_single_figures(void **state) {
     (void)state;
     sluice_error err;
     const char *isa = NULL;
-    assert_true(probe_read_bandwidth(1, 0.01, &err) > 0.1);
+    assert_true(probe_read_bandwidth(1, 0.01, NULL, 0, &err) > 0.1);
     assert_true(probe_compute_peak("int8", 1, 0.01, &isa, &err) > 0.1);
     assert_non_null(isa);
     assert_true(probe_compute_peak("f32", 1, 0.01, NULL, &err) > 0.1);
@@ -188,7 +188,7 @@ static void test_no_memory(void **state) {
     sluice_error err;
     for (long n = 1; n <= 3; n++) {
         mem_fail_nth(n);
-        assert_true(probe_read_bandwidth(1, 0.01, &err) == 0);
+        assert_true(probe_read_bandwidth(1, 0.01, NULL, 0, &err) == 0);
         mem_fail_nth(0);
         assert_int_equal(err.status, SLUICE_E_NOMEM);
     }

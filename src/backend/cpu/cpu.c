@@ -231,6 +231,8 @@ static sluice_status cpu_open(const struct model *m, const struct backend_option
     c->caps.page_format = "cpu-3"; /* the same bits on every ISA (docs/numerics.md) */
     c->caps.prefill_chunk = o->step_tokens_max < chunk ? o->step_tokens_max : chunk;
     c->caps.weight_bytes = c->weights.bytes;
+    c->caps.weights = c->weights.strips;
+    c->caps.weights_bytes = c->weights.strips_bytes;
     c->caps.work_bytes = c->arena_bytes - c->caps.kv_bytes;
     name_device(c);
     *out = &c->base;
