@@ -361,9 +361,11 @@ VEC void put_rows(const struct mm *m, uint32_t i, uint32_t row, uint32_t row1, k
 
 /* ---- Few tokens ---- */
 
+/* Of a block's lines each part of the rows fetches its share. */
+#define FETCH_LINES(type) ((int)((type).words + PARTS - 1) / PARTS)
 enum { FEW_AHEAD = 8192 }; /* bytes between a strip's loads and its prefetches: SPEED.md */
 
-/* S of T tokens over one block; less the 32 of the quants if that is the type's way. The block at `ahead` is fetched meanwhile. */
+/* S of T tokens over one block; less the 32 of the quants if that is the type's way. Lines at `ahead` are fetched meanwhile. */
 VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_heads *heads, const struct act_block *const *a, ki *sum,
                   const int T, const struct k_type type) {
     UNROLL for (int t = 0; t < T; t++) {
@@ -378,8 +380,8 @@ VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_hea
             hi[0][t] = hi[1][t] = lo[0][t] = lo[1][t] = kd_zero();
         }
         UNROLL for (int g = 0; g < groups; g++) {
-            const uint32_t at = (uint32_t)(step * groups + g); /* of 32: lines are fetched in their order */
-            UNROLL for (uint32_t line = at * type.words / 32; line < (at + 1) * type.words / 32; line++) {
+            const int at = step * groups + g; /* of 32: lines are fetched in their order */
+            UNROLL for (int line = at * FETCH_LINES(type) / 32; line < (at + 1) * FETCH_LINES(type) / 32; line++) {
                 VEC_PREFETCH(ahead + (size_t)line * STRIP_LINE);
             }
             struct k_two w = type.quants(block, step, g);
@@ -401,47 +403,61 @@ VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_hea
         }
     }
 }
+/* M; of a type without minima the sum of scale * a, of which the sums hold 32 too many. */
+VEC ki few_rest(const struct k_heads *heads, const struct act_block *a, const struct k_type type) {
+    ki rest = ki_zero();
+    UNROLL for (int j = 0; j < 8; j++) {
+        kp w = type.has_mins ? k_twice_u(heads->min[j / 4], j % 4) : k_two_s(heads->scale[j / 2], j % 2);
+        rest = ki_dot_at(rest, w, a->halves + 2 * j);
+    }
+    return rest;
+}
 
-/* LANES rows of a strip against T tokens. `left`: bytes from here to the end of what this call reads. */
-VEC void few_rows(const struct mm *m, const uint8_t *strip, size_t left, int part, uint32_t row, uint32_t row1, uint32_t i, const int T,
+/* A strip against T tokens. `left`: bytes from here to the end of what this call reads. */
+VEC void few_rows(const struct mm *m, const uint8_t *strip, size_t left, uint32_t row, uint32_t row1, uint32_t i, const int T,
                   const struct k_type type) {
     const uint32_t n_blocks = m->n_cols / QK;
     const size_t block_bytes = (size_t)type.words * STRIP_LINE;
-    const uint8_t *block = strip + part * PART_BYTES;
+    const uint8_t *block = strip;
     const struct act_block *a[FEW_T];
-    kf acc[FEW_T];
+    kf acc[PARTS][FEW_T];
     UNROLL for (int t = 0; t < T; t++) {
         a[t] = m->x->blocks + (size_t)src_row(m, i + (uint32_t)t) * n_blocks;
-        acc[t] = kf_zero();
+        for (int part = 0; part < PARTS; part++) {
+            acc[part][t] = kf_zero();
+        }
     }
     for (uint32_t b = 0; b < n_blocks; b++) {
         /* past the end what this thread reads next, and the whole of that once the strip is */
         const uint8_t *ahead = left > FEW_AHEAD ? block + FEW_AHEAD : m->next ? m->next + (FEW_AHEAD - left) : block;
         left -= left > block_bytes ? block_bytes : left;
-        struct k_heads heads = k_heads_of(block, type);
-        ki sum[FEW_T];
-        few_sums(block, ahead, &heads, a, sum, T, type);
-        kf d = kf_low_half(k_word(block, type.d));
-        kf dmin = kf_high_half(k_word(block, type.d));
-        UNROLL for (int t = 0; t < T; t++) {
-            ki rest = ki_zero();
-            UNROLL for (int j = 0; j < 8; j++) {
-                kp w = type.has_mins ? k_twice_u(heads.min[j / 4], j % 4) : k_two_s(heads.scale[j / 2], j % 2);
-                rest = ki_dot_at(rest, w, a[t]->halves + 2 * j);
+        for (int part = 0; part < PARTS; part++) {
+            const uint8_t *words = block + part * PART_BYTES;
+            struct k_heads heads = k_heads_of(words, type);
+            ki sum[FEW_T];
+            few_sums(words, ahead + part * FETCH_LINES(type) * STRIP_LINE, &heads, a, sum, T, type);
+            kf d = kf_low_half(k_word(words, type.d));
+            kf dmin = kf_high_half(k_word(words, type.d));
+            UNROLL for (int t = 0; t < T; t++) {
+                ki rest = few_rest(&heads, a[t], type);
+                kf scale = kf_set1(a[t]->scale);
+                if (type.has_mins) {
+                    acc[part][t] = kf_fma(kf_int(sum[t]), kf_mul(d, scale), acc[part][t]);
+                    acc[part][t] = kf_less(kf_int(rest), kf_mul(dmin, scale), acc[part][t]);
+                } else {
+                    acc[part][t] = kf_fma(kf_int(ki_less32(sum[t], rest)), kf_mul(d, scale), acc[part][t]);
+                }
             }
-            kf scale = kf_set1(a[t]->scale);
-            if (type.has_mins) {
-                acc[t] = kf_fma(kf_int(sum[t]), kf_mul(d, scale), acc[t]);
-                acc[t] = kf_less(kf_int(rest), kf_mul(dmin, scale), acc[t]);
-            } else {
-                acc[t] = kf_fma(kf_int(ki_less32(sum[t], rest)), kf_mul(d, scale), acc[t]);
-            }
-            a[t]++;
         }
         block += block_bytes;
+        UNROLL for (int t = 0; t < T; t++) {
+            a[t]++;
+        }
     }
-    UNROLL for (int t = 0; t < T; t++) {
-        put_rows(m, i + (uint32_t)t, row, row1, acc[t]);
+    for (int part = 0; part < PARTS && row < row1; part++, row += LANES) {
+        UNROLL for (int t = 0; t < T; t++) {
+            put_rows(m, i + (uint32_t)t, row, row1, acc[part][t]);
+        }
     }
 }
 
@@ -449,9 +465,7 @@ typedef void (*few_fn)(const struct mm *m, const uint8_t *strip, size_t left, ui
 
 #define FEW(type, T)                                                                                                   \
     KERNEL void few_##type##_##T(const struct mm *m, const uint8_t *strip, size_t left, uint32_t row, uint32_t row1, uint32_t i) { \
-        for (int part = 0; part < PARTS && row < row1; part++, row += LANES) {                                         \
-            few_rows(m, strip, left, part, row, row1, i, T, K_TYPE_##type);                                            \
-        }                                                                                                              \
+        few_rows(m, strip, left, row, row1, i, T, K_TYPE_##type);                                                      \
     }
 #if defined(__AVX512F__)
 #define FEW_ALL(type)                                                                                                  \
