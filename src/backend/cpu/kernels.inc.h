@@ -2,7 +2,7 @@
 /*
  * All kernels of the cpu backend in terms of vec.h; the including file defines KERNELS (the table's name) and KERNELS_NAME.
  *
- * Matrix products of K-quants are in kstrips.inc.h (NEON: kneon.inc.h). Other types are F32 dot products over 16 lanes: few tokens meet the rows as
+ * Matrix products of K-quants are in kstrips.inc.h. Other types are F32 dot products over 16 lanes: few tokens meet the rows as
  * stored, for many a panel of rows becomes floats once.
  * The order of float operations per output is the same in every form, so batching never changes a bit.
  */
@@ -41,11 +41,7 @@ VEC float half_at(const uint16_t *p) {
 #endif
 }
 
-#if defined(__ARM_FEATURE_DOTPROD)
-#include "backend/cpu/kneon.inc.h"
-#else
 #include "backend/cpu/kstrips.inc.h"
-#endif
 
 /* ---- Unpacking 16 weights of the other types as floats; all conversions are exact ---- */
 

@@ -9,7 +9,7 @@
  */
 
 /* Arrays stay in registers only where loops over them are unrolled altogether. Portable code is not for speed. */
-#if defined(__AVX2__)
+#if defined(__AVX2__) || defined(__ARM_FEATURE_DOTPROD)
 #define UNROLL _Pragma("GCC unroll 16")
 #else
 #define UNROLL
@@ -181,6 +181,9 @@ VEC kf k_words_to_floats(__m256i v) { /* the low half of each word, the high one
 VEC kf kf_low_half(kb v) { return k_words_to_floats(_mm256_and_si256(v, _mm256_set1_epi32(0xFFFF))); }
 VEC kf kf_high_half(kb v) { return k_words_to_floats(_mm256_srli_epi32(v, 16)); }
 
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include "backend/cpu/kneon.inc.h"
+
 #else
 #define TILE_T 2
 enum { LANES = 16, FEW_T = 2, FEW_MAX = 4, TILE_R = 1 };
@@ -285,6 +288,9 @@ struct k_type {
     int (*column)(const int step, const int which);
 };
 
+#if !defined(__ARM_FEATURE_DOTPROD)
+VEC kb k_high(kb v) { return k_and(k_shift(v, -4), k_byte(15)); } /* the high halves of bytes */
+#endif
 VEC kb k_word(const uint8_t *block, const int i) { return k_load(block + (size_t)i * STRIP_LINE); }
 
 VEC int column_q4_k(const int step, const int which) { return 64 * step + 32 * which; }
@@ -292,14 +298,14 @@ VEC int column_q4_k(const int step, const int which) { return 64 * step + 32 * w
 
 VEC struct k_two quants_q4_k(const uint8_t *block, const int step, const int group) {
     kb v = k_word(block, Q4_K_QS + 8 * step + group);
-    return (struct k_two){{k_and(v, k_byte(15)), k_and(k_shift(v, -4), k_byte(15))}};
+    return (struct k_two){{k_and(v, k_byte(15)), k_high(v)}};
 }
 
 VEC struct k_two quants_q5_k(const uint8_t *block, const int step, const int group) {
     kb v = k_word(block, Q5_K_QS + 8 * step + group);
     kb h = k_word(block, Q5_K_QH + group);
     kb low = k_and(v, k_byte(15));
-    kb high = k_and(k_shift(v, -4), k_byte(15));
+    kb high = k_high(v);
     return (struct k_two){{k_and_or(k_shift(h, 4 - 2 * step), k_byte(16), low), k_and_or(k_shift(h, 3 - 2 * step), k_byte(16), high)}};
 }
 
@@ -311,7 +317,7 @@ VEC struct k_two quants_q6_k(const uint8_t *block, const int step, const int gro
     kb v = k_word(block, Q6_K_QL + 16 * (step / 4) + 8 * s + 4 * (step % 2) + group);
     kb h = k_word(block, Q6_K_QH + 8 * (step / 4) + 4 * (step % 2) + group);
     kb low = k_and(v, k_byte(15));
-    kb high = k_and(k_shift(v, -4), k_byte(15));
+    kb high = k_high(v);
     return (struct k_two){{k_and_or(k_shift(h, 4 - 2 * s), k_byte(48), low), k_and_or(k_shift(h, -2 * s), k_byte(48), high)}};
 }
 
@@ -338,7 +344,7 @@ VEC struct k_heads k_heads_of(const uint8_t *block, const struct k_type type) {
     h.scale[0] = k_and(a, k_byte(63));
     h.min[0] = k_and(b, k_byte(63));
     h.scale[1] = k_and_or(k_shift(a, -2), k_byte(48), k_and(c, k_byte(15)));
-    h.min[1] = k_and_or(k_shift(b, -2), k_byte(48), k_and(k_shift(c, -4), k_byte(15)));
+    h.min[1] = k_and_or(k_shift(b, -2), k_byte(48), k_high(c));
     return h;
 }
 
@@ -365,6 +371,40 @@ VEC void put_rows(const struct mm *m, uint32_t i, uint32_t row, uint32_t row1, k
 #define FETCH_LINES(type) ((int)((type).words + PARTS - 1) / PARTS)
 enum { FEW_AHEAD = 8192 }; /* bytes between a strip's loads and its prefetches: SPEED.md */
 
+#if defined(__ARM_FEATURE_DOTPROD)
+/* As below, but for the 32. */
+VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_heads *heads, const struct act_block *const *a, ki *sum,
+                  const int T, const struct k_type type) {
+    UNROLL for (int t = 0; t < T; t++) {
+        sum[t] = vdupq_n_u32(0);
+    }
+    const int groups = type.width / 4;
+    const int steps = QK / (2 * type.width);
+    const int lines = FETCH_LINES(type);
+    UNROLL for (int step = 0; step < steps; step++) {
+        UNROLL for (int line = step * lines / steps; line < (step + 1) * lines / steps; line++) {
+            VEC_PREFETCH(ahead + (size_t)line * STRIP_LINE);
+        }
+        kb q[2][8];
+        UNROLL for (int g = 0; g < groups; g++) {
+            struct k_two w = type.quants(block, step, g);
+            q[0][g] = type.has_mins ? w.q[0] : w.q[0] - k_byte(32);
+            q[1][g] = type.has_mins ? w.q[1] : w.q[1] - k_byte(32);
+        }
+        UNROLL for (int p = 0; p < 2; p++) {
+            const int c = type.column(step, p);
+            const int i = c / type.width;
+            ki scale = type.has_mins ? k_byte_u(heads->scale[i / 4], i % 4) : k_byte_s(heads->scale[i / 4], i % 4);
+            UNROLL for (int t = 0; t < T; t++) {
+                sum[t] = k_sub_block(sum[t], q[p], groups, a[t]->hi + c, a[t]->lo + c, scale);
+            }
+        }
+    }
+}
+VEC ki few_rest(const struct k_heads *heads, const struct act_block *a, const struct k_type type) {
+    return type.has_mins ? k_min_sums(heads->min, a->halves) : vdupq_n_u32(0);
+}
+#else
 /* S of T tokens over one block; less the 32 of the quants if that is the type's way. Lines at `ahead` are fetched meanwhile. */
 VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_heads *heads, const struct act_block *const *a, ki *sum,
                   const int T, const struct k_type type) {
@@ -412,6 +452,7 @@ VEC ki few_rest(const struct k_heads *heads, const struct act_block *a, const st
     }
     return rest;
 }
+#endif
 
 /* A strip against T tokens. `left`: bytes from here to the end of what this call reads. */
 VEC void few_rows(const struct mm *m, const uint8_t *strip, size_t left, uint32_t row, uint32_t row1, uint32_t i, const int T,
@@ -471,6 +512,11 @@ typedef void (*few_fn)(const struct mm *m, const uint8_t *strip, size_t left, ui
 #define FEW_ALL(type)                                                                                                  \
     FEW(type, 1) FEW(type, 2) FEW(type, 3) FEW(type, 4)                                                                \
     static const few_fn few_##type[] = {NULL, few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4};
+#elif defined(__ARM_FEATURE_DOTPROD)
+#define FEW_ALL(type)                                                                                                  \
+    FEW(type, 1) FEW(type, 2) FEW(type, 3) FEW(type, 4) FEW(type, 5) FEW(type, 6) FEW(type, 7) FEW(type, 8)            \
+    static const few_fn few_##type[] = {NULL,           few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4,    \
+                                        few_##type##_5, few_##type##_6, few_##type##_7, few_##type##_8};
 #else
 #define FEW_ALL(type)                                                                                                  \
     FEW(type, 1) FEW(type, 2)                                                                                          \
@@ -487,6 +533,15 @@ static void few(const struct mm *m, uint32_t row0, uint32_t row1, const few_fn *
         }
     }
 }
+
+#if defined(__ARM_FEATURE_DOTPROD)
+#define K_MATMUL(type)                                                                                                 \
+    FEW_ALL(type)                                                                                                      \
+    static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
+        (void)scratch;                                                                                                 \
+        few(m, row0, row1, few_##type);                                                                                \
+    }
+#else
 
 /* ---- Panels ---- */
 
@@ -713,6 +768,7 @@ static void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scrat
             K_PASS(m, type)(m, row0, row1, scratch, i, m->n - i < KERNELS_PASS ? m->n - i : KERNELS_PASS);             \
         }                                                                                                              \
     }
+#endif
 
 K_MATMUL(q4_k)
 K_MATMUL(q5_k)
