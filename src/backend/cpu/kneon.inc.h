@@ -1,14 +1,15 @@
 // clang-format off
 /*
- * What kstrips.inc.h is written in, on NEON with dot products: registers of four rows, and the sums of few tokens. sdot multiplies
- * four bytes of each row by four columns, which it takes from a lane of a register that holds sixteen. The quants of two sub-blocks
- * are unpacked once and stay in registers; a token then needs one accumulator: plane hi, a shift, plane lo, and at the end the scale.
- * With FEW_T tokens at a time that takes as many instructions as panels did, their unpacking left out (SPEED.md): there are none here.
+ * What kstrips.inc.h is written in, on NEON with dot products: registers of four rows, and the sums of few tokens. sdot
+ * multiplies four bytes of each row by four columns, which it takes from a lane of a register that holds sixteen. The
+ * quants of two sub-blocks are unpacked once and stay in registers; a token then needs one accumulator: plane hi, a
+ * shift, plane lo, and at the end the scale. FEW_T tokens at a time, that takes as many instructions as panels did with
+ * their unpacking left out (SPEED.md): there are none here.
  */
 
 enum { LANES = 4, FEW_T = 8 };
-typedef uint8x16_t kb; /* 4 bytes of each row */
-typedef uint32x4_t ki; /* an int32 of each row; sums may wrap on the way */
+typedef uint8x16_t kb;  /* 4 bytes of each row */
+typedef uint32x4_t ki;  /* an int32 of each row; sums may wrap on the way */
 typedef float32x4_t kf; /* a float of each row */
 
 /* No load moves across: left alone, gcc starts more of them than there are registers for. */
@@ -23,7 +24,9 @@ VEC kb k_and_or(kb x, kb y, kb z) { return vbslq_u8(y, x, z); } /* z has no bits
 
 /* byte i of each row, as it is or with its sign */
 VEC ki k_byte_u(kb v, const int i) { return vreinterpretq_u32_u8(v) << (24 - 8 * (uint32_t)i) >> 24; }
-VEC ki k_byte_s(kb v, const int i) { return (ki)((int32x4_t)(vreinterpretq_u32_u8(v) << (24 - 8 * (uint32_t)i)) >> 24); }
+VEC ki k_byte_s(kb v, const int i) {
+    return (ki)((int32x4_t)(vreinterpretq_u32_u8(v) << (24 - 8 * (uint32_t)i)) >> 24);
+}
 
 /* Lane numbers are part of an instruction; these fold to one when inlined. */
 VEC ki mla_lane(ki acc, ki x, int32x4_t y, const int lane) {
@@ -52,10 +55,11 @@ VEC kf kf_mul(kf a, kf b) { return vmulq_f32(a, b); }
 VEC kf kf_fma(kf a, kf b, kf c) { return vfmaq_f32(c, a, b); }
 VEC kf kf_less(kf a, kf b, kf c) { return vfmsq_f32(c, a, b); }
 VEC kf kf_int(ki a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
-VEC kf kf_low_half(kb v) { return vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(vreinterpretq_u32_u8(v)))); }
-VEC kf kf_high_half(kb v) { return vcvt_f32_f16(vreinterpret_f16_u16(vshrn_n_u32(vreinterpretq_u32_u8(v), 16))); }
+VEC kf k_halves(uint16x4_t v) { return vcvt_f32_f16(vreinterpret_f16_u16(v)); }
+VEC kf kf_low_half(kb v) { return k_halves(vmovn_u32(vreinterpretq_u32_u8(v))); }
+VEC kf kf_high_half(kb v) { return k_halves(vshrn_n_u32(vreinterpretq_u32_u8(v), 16)); }
 
-/* sum + scale * (the products of a sub-block's quants, 4 columns to each of `words` registers, with a token's planes) */
+/* sum + scale * (products of a sub-block's quants, 4 columns to each of `words` registers, with a token's planes) */
 VEC ki k_sub_block(ki sum, const kb *q, const int words, const int8_t *hi, const int8_t *lo, ki scale) {
     int32x4_t acc = vdupq_n_s32(0);
     UNROLL for (int g = 0; g < words; g++) {

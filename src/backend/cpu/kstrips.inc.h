@@ -373,8 +373,8 @@ enum { FEW_AHEAD = 8192 }; /* bytes between a strip's loads and its prefetches: 
 
 #if defined(__ARM_FEATURE_DOTPROD)
 /* As below, but for the 32. */
-VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_heads *heads, const struct act_block *const *a, ki *sum,
-                  const int T, const struct k_type type) {
+VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_heads *heads,
+                  const struct act_block *const *a, ki *sum, const int T, const struct k_type type) {
     UNROLL for (int t = 0; t < T; t++) {
         sum[t] = vdupq_n_u32(0);
     }
@@ -515,7 +515,7 @@ typedef void (*few_fn)(const struct mm *m, const uint8_t *strip, size_t left, ui
 #elif defined(__ARM_FEATURE_DOTPROD)
 #define FEW_ALL(type)                                                                                                  \
     FEW(type, 1) FEW(type, 2) FEW(type, 3) FEW(type, 4) FEW(type, 5) FEW(type, 6) FEW(type, 7) FEW(type, 8)            \
-    static const few_fn few_##type[] = {NULL,           few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4,    \
+    static const few_fn few_##type[] = {NULL,           few_##type##_1, few_##type##_2, few_##type##_3, few_##type##_4, \
                                         few_##type##_5, few_##type##_6, few_##type##_7, few_##type##_8};
 #else
 #define FEW_ALL(type)                                                                                                  \

@@ -1,7 +1,4 @@
-/*
- * The float vectors of vec.h on NEON: four registers of four lanes each. What is missing beside the other ISAs are the integer
- * vectors: K-quant kernels for NEON are written in its own instructions (kneon.inc.h).
- */
+/* The vectors of vec.h on NEON: four registers of four lanes each. */
 // clang-format off
 #ifndef CPU_VEC_NEON_H
 #define CPU_VEC_NEON_H
@@ -60,7 +57,8 @@ VEC vf vf_first(int n, vf x, vf y) {
 VEC vf vf_load_f16(const uint16_t *p) {
     float16x8_t lo = vreinterpretq_f16_u16(vld1q_u16(p));
     float16x8_t hi = vreinterpretq_f16_u16(vld1q_u16(p + 8));
-    return (vf){vcvt_f32_f16(vget_low_f16(lo)), vcvt_high_f32_f16(lo), vcvt_f32_f16(vget_low_f16(hi)), vcvt_high_f32_f16(hi)};
+    return (vf){vcvt_f32_f16(vget_low_f16(lo)), vcvt_high_f32_f16(lo), vcvt_f32_f16(vget_low_f16(hi)),
+                vcvt_high_f32_f16(hi)};
 }
 VEC void vf_store_f16(uint16_t *p, vf x) {
     vst1q_u16(p, vreinterpretq_u16_f16(vcvt_high_f16_f32(vcvt_f16_f32(x.a), x.b)));
@@ -69,8 +67,10 @@ VEC void vf_store_f16(uint16_t *p, vf x) {
 VEC vf vf_load_bf16(const uint16_t *p) {
     uint16x8_t lo = vld1q_u16(p);
     uint16x8_t hi = vld1q_u16(p + 8);
-    return (vf){vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(lo), 16)), vreinterpretq_f32_u32(vshll_high_n_u16(lo, 16)),
-                vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(hi), 16)), vreinterpretq_f32_u32(vshll_high_n_u16(hi, 16))};
+    return (vf){vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(lo), 16)),
+                vreinterpretq_f32_u32(vshll_high_n_u16(lo, 16)),
+                vreinterpretq_f32_u32(vshll_n_u16(vget_low_u16(hi), 16)),
+                vreinterpretq_f32_u32(vshll_high_n_u16(hi, 16))};
 }
 VEC vf from_i8(int8x16_t v) {
     int16x8_t lo = vmovl_s8(vget_low_s8(v));
