@@ -61,10 +61,10 @@ VEC vf load_q4_0(const uint8_t *row, uint32_t c) {
 
 typedef vf (*load_fn)(const uint8_t *row, uint32_t c);
 
-/* R rows at w against T tokens, STEP columns (BYTES bytes) at a time: 32 lets both halves of a block share its scale. With
- * one token the next R rows are fetched meanwhile: rows are too short for the hardware to get up to speed on them. */
+/* R rows at w against T tokens, STEP columns (BYTES bytes) at a time: 32 lets both halves of a block share its scale. FETCH: the next R
+ * rows are fetched meanwhile, since rows are too short for the hardware to get up to speed on them. */
 VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t i0, const int R, const int T,
-                load_fn load, const uint32_t STEP, const uint32_t BYTES) {
+                load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
     const float *x[FTILE_T];
     vf acc[FTILE_R][FTILE_T];
     for (int t = 0; t < T; t++) {
@@ -75,7 +75,7 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
     }
     const uint32_t n_cols = m->n_cols;
     for (uint32_t c0 = 0; c0 < n_cols; c0 += STEP, w += BYTES) {
-        if (T == 1) {
+        if (FETCH) {
             for (int r = 0; r < R; r++) {
                 VEC_PREFETCH(w + (size_t)(R + r) * stride);
             }
@@ -104,45 +104,53 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
 
 /* Columns of T tokens for `rows` rows at w. */
 VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i, const int T,
-                   load_fn load, const uint32_t STEP, const uint32_t BYTES) {
+                   load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
     uint32_t r = 0;
     for (; r + FTILE_R <= rows; r += FTILE_R) {
-        f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, T, load, STEP, BYTES);
+        f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, T, load, STEP, BYTES, FETCH);
     }
     for (; r < rows; r++) {
-        f_tile(m, w + r * stride, stride, row + r, i, 1, T, load, STEP, BYTES);
+        f_tile(m, w + r * stride, stride, row + r, i, 1, T, load, STEP, BYTES, FETCH);
     }
 }
 
-#define F_COLUMNS(type, STEP, BYTES)                                                                                          \
-    KERNEL void columns_full_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,  \
-                                    uint32_t i) {                                                                      \
-        f_columns(m, w, stride, row, rows, i, FTILE_T, load_##type, STEP, BYTES);                                             \
-    }                                                                                                                  \
-    KERNEL void columns_one_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,   \
-                                   uint32_t i) {                                                                       \
-        f_columns(m, w, stride, row, rows, i, 1, load_##type, STEP, BYTES);                                                   \
-    }                                                                                                                  \
-    static void f_few_##type(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows) {       \
-        uint32_t i = 0;                                                                                                \
-        for (; i + FTILE_T <= m->n; i += FTILE_T) {                                                                    \
-            columns_full_##type(m, w, stride, row, rows, i);                                                           \
-        }                                                                                                              \
-        for (; i < m->n; i++) {                                                                                        \
-            columns_one_##type(m, w, stride, row, rows, i);                                                            \
-        }                                                                                                              \
+#define F_COLUMNS(name, type, T, STEP, BYTES, FETCH)                                                                   \
+    KERNEL void columns_##name##_##T(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, \
+                                     uint32_t i) {                                                                     \
+        f_columns(m, w, stride, row, rows, i, T, load_##type, STEP, BYTES, FETCH);                                     \
     }
+#if defined(__AVX512F__)
+#define F_COLUMNS_ALL(name, type, STEP, BYTES, FETCH)                                                                  \
+    F_COLUMNS(name, type, 1, STEP, BYTES, FETCH) F_COLUMNS(name, type, 2, STEP, BYTES, FETCH)                          \
+    F_COLUMNS(name, type, 3, STEP, BYTES, FETCH) F_COLUMNS(name, type, 4, STEP, BYTES, FETCH)                          \
+    static const f_columns_fn columns_##name[] = {NULL, columns_##name##_1, columns_##name##_2, columns_##name##_3,    \
+                                                  columns_##name##_4};
+#else
+#define F_COLUMNS_ALL(name, type, STEP, BYTES, FETCH)                                                                  \
+    F_COLUMNS(name, type, 1, STEP, BYTES, FETCH) F_COLUMNS(name, type, 2, STEP, BYTES, FETCH)                          \
+    static const f_columns_fn columns_##name[] = {NULL, columns_##name##_1, columns_##name##_2};
+#endif
 
-F_COLUMNS(f32, 16, 64)
+typedef void (*f_columns_fn)(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i);
+
+/* All tokens against `rows` rows at w. */
+static void f_tokens(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, const f_columns_fn *columns) {
+    for (uint32_t i = 0; i < m->n; i += FTILE_T) {
+        columns[m->n - i < FTILE_T ? m->n - i : FTILE_T](m, w, stride, row, rows, i);
+    }
+}
+
+F_COLUMNS_ALL(f32, f32, 16, 64, true)
+F_COLUMNS_ALL(panel, f32, 16, 64, false) /* in a cache */
 
 static void matmul_f32(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {
     (void)scratch;
-    f_few_f32(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0);
+    f_tokens(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0, columns_f32);
 }
 
 /* Few tokens meet the rows as stored; for many, panels of rows become floats once. */
-#define F_MATMUL(type, STEP, BYTES)                                                                                           \
-    F_COLUMNS(type, STEP, BYTES)                                                                                              \
+#define F_MATMUL(type, STEP, BYTES)                                                                                    \
+    F_COLUMNS_ALL(type, type, STEP, BYTES, true)                                                                       \
     KERNEL void to_floats_##type(const uint8_t *row, float *out, uint32_t n_cols) {                                    \
         for (uint32_t c = 0; c < n_cols; c += 16) {                                                                    \
             vf_store(out + c, load_##type(row, c));                                                                    \
@@ -150,16 +158,16 @@ static void matmul_f32(const struct mm *m, uint32_t row0, uint32_t row1, void *s
     }                                                                                                                  \
     static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
         if (m->n <= FEW) {                                                                                             \
-            f_few_##type(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0);                              \
+            f_tokens(m, m->w + row0 * m->row_bytes, m->row_bytes, row0, row1 - row0, columns_##type);                  \
             return;                                                                                                    \
         }                                                                                                              \
         float *panel = scratch;                                                                                        \
-        for (uint32_t row = row0; row < row1; row += KERNELS_FLOAT_ROWS) {                                                      \
-            uint32_t rows = row1 - row < KERNELS_FLOAT_ROWS ? row1 - row : KERNELS_FLOAT_ROWS;                                           \
+        for (uint32_t row = row0; row < row1; row += KERNELS_FLOAT_ROWS) {                                             \
+            uint32_t rows = row1 - row < KERNELS_FLOAT_ROWS ? row1 - row : KERNELS_FLOAT_ROWS;                         \
             for (uint32_t r = 0; r < rows; r++) {                                                                      \
                 to_floats_##type(m->w + (row + r) * m->row_bytes, panel + (size_t)r * m->n_cols, m->n_cols);           \
             }                                                                                                          \
-            f_few_f32(m, (const uint8_t *)panel, m->n_cols * sizeof(float), row, rows);                                \
+            f_tokens(m, (const uint8_t *)panel, m->n_cols * sizeof(float), row, rows, columns_panel);                  \
         }                                                                                                              \
     }
 
