@@ -19,10 +19,10 @@ enum { ACT_MAX = 2047, ACT_LOW_BITS = 6 };
 
 /* 256 activations a as integers, in every form that kernels take: f = a * scale. */
 struct act_block {
-    int8_t hi[QK], lo[QK]; /* a = hi * 64 + lo, 0 <= lo < 64 */
+    int8_t hi[QK], lo[QK];   /* a = hi * 64 + lo, 0 <= lo < 64 */
     int16_t halves[QK / 16]; /* sum of a over each 16 columns */
     float scale;
-    int16_t a[QK]; /* of every four columns the first, the third, the second, the fourth: as bytes of a word come apart to pairs */
+    int16_t a[QK]; /* of every four columns 0, 2, 1, 3: as the bytes of a word come apart to pairs */
 } __attribute__((aligned(64)));
 
 /* Activations of n tokens as the matrix kernels read them. K-quant weights meet blocks of integers, all other types meet F32. */
@@ -35,9 +35,8 @@ struct acts {
 
 /* The same activations from token i on (packs left out). */
 static inline struct acts acts_from(const struct acts *x, size_t i) {
-    return (struct acts){.n_cols = x->n_cols,
-                         .f = x->f + i * x->n_cols,
-                         .blocks = x->blocks ? x->blocks + i * (x->n_cols / QK) : NULL};
+    return (struct acts){
+        .n_cols = x->n_cols, .f = x->f + i * x->n_cols, .blocks = x->blocks ? x->blocks + i * (x->n_cols / QK) : NULL};
 }
 
 /* y[dst[i]][row] = w[row] . x[src[i]] for i in 0..n; with add, y += gain[i] * (the same), gain NULL being all ones. */
