@@ -7,7 +7,8 @@
 /* Of a token per 256 channels: residual and normed input in F32, and its integers. */
 enum { BLOCK_BYTES = QK * (4 + 4) + sizeof(struct act_block) };
 
-/* Measured ends (SPEED.md): below `least` unpacking costs more than caches can give back, above `most` nothing was gained. */
+/* Measured ends (SPEED.md): below `least` unpacking costs more than caches can give back, above `most` nothing was
+ * gained. */
 static const struct {
     const char *isa;
     uint32_t least, most;

@@ -1,7 +1,7 @@
 /*
- * One step on all threads of the pool. Work is split by output rows (matrix products) or by tokens (norms, routing), and
- * a barrier stands where a phase needs all of the one before: four per layer for a step of one token, where each thread
- * norms and quantises the token for itself rather than wait for another to do it.
+ * One step on all threads of the pool. Work is split by output rows (matrix products) or by tokens (norms, routing),
+ * and a barrier stands where a phase needs all of the one before: four per layer for a step of one token, where each
+ * thread norms and quantises the token for itself rather than wait for another to do it.
  */
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
@@ -38,8 +38,8 @@ struct ctx {
     uint64_t *busy;      /* and where this thread books its time in products */
 };
 
-/* This thread's part of a matrix's rows, or of as many channels. Many tokens meet panels of rows, which are cut only where a
- * thread would have too few of them to keep the parts near what they should be. */
+/* This thread's part of a matrix's rows, or of as many channels. Many tokens meet panels of rows, which are cut only
+ * where a thread would have too few of them to keep the parts near what they should be. */
 static struct span my_rows(const struct ctx *s, uint32_t n_rows) {
     bool whole = s->c->n >= KERNELS_PANEL_MIN && n_rows >= 8 * KERNELS_PANEL_ROWS * s->nth;
     return shares_rows(s->cut, n_rows, whole ? KERNELS_PANEL_ROWS : 16, s->ith);
@@ -174,8 +174,8 @@ static const struct acts *norm_input(const struct ctx *s, const float *gain, str
     return x;
 }
 
-/* A branch's inner result, quantised. Its floats come from all threads, so a barrier stands first; `own` and `shared` have
- * the same floats. */
+/* A branch's inner result, quantised. Its floats come from all threads, so a barrier stands first; `own` and `shared`
+ * have the same floats. */
 static const struct acts *inner_input(const struct ctx *s, const struct acts *own, const struct acts *shared,
                                       struct region next) {
     struct cpu *c = s->c;

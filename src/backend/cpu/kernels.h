@@ -25,7 +25,8 @@ struct act_block {
     int16_t a[QK]; /* of every four columns 0, 2, 1, 3: as the bytes of a word come apart to pairs */
 } __attribute__((aligned(64)));
 
-/* Activations of n tokens as the matrix kernels read them. K-quant weights meet blocks of integers, all other types meet F32. */
+/* Activations of n tokens as the matrix kernels read them. K-quant weights meet blocks of integers, all other types
+ * meet F32. */
 struct acts {
     uint32_t n_cols;
     float *f;                 /* [n][n_cols] */
@@ -75,12 +76,13 @@ enum { ATTN_QUERIES_MAX = 16 };
 
 struct kernels {
     const char *name;
-    /* rows [row0, row1) of one matrix, row0 a multiple of 16; scratch is this thread's, of kernels_scratch_bytes(n_cols) */
+    /* rows [row0, row1) of one matrix, row0 a multiple of 16; scratch is this thread's, of
+     * kernels_scratch_bytes(n_cols) */
     void (*matmul)(const struct mm *job, uint32_t row0, uint32_t row1, void *scratch);
     /* the blocks of token i from its floats */
     void (*quantize)(const struct acts *x, uint32_t i);
-    /* Copies tokens src[0..n) (NULL: first, first + 1, ..), n <= 16, into the form that matrix units take; NULL where there are none.
-     * It pays from KERNELS_PACK_MIN tokens on, and only K-quants use it. */
+    /* Copies tokens src[0..n) (NULL: first, first + 1, ..), n <= 16, into the form that matrix units take; NULL where
+     * there are none. It pays from KERNELS_PACK_MIN tokens on, and only K-quants use it. */
     void (*pack)(const struct acts *x, const uint32_t *src, uint32_t first, uint32_t n, uint8_t *pack);
     /* y = x * gain / sqrt(mean(x^2) + eps); n is a multiple of 16; y may be x */
     void (*rms_norm)(const float *x, const float *gain, float *y, uint32_t n, float eps);
@@ -90,8 +92,8 @@ struct kernels {
     void (*sigmoid)(float *x, uint32_t n);
     /* rotates pairs (i, i + dim / 2) by cos_sin[i], cos_sin[dim / 2 + i] */
     void (*rope)(float *x, const float *cos_sin, uint32_t dim);
-    /* One token of the gated short convolution for channels [c0, c1), multiples of 16: u = B * x; y = C * sum(taps * u);
-     * taps [n_taps][d], state [n_taps - 1][d] oldest first, advanced. */
+    /* One token of the gated short convolution for channels [c0, c1), multiples of 16: u = B * x; y = C * sum(taps *
+     * u); taps [n_taps][d], state [n_taps - 1][d] oldest first, advanced. */
     void (*conv)(const float *bcx, const float *taps, uint32_t n_taps, float *state, float *y, uint32_t d, uint32_t c0,
                  uint32_t c1);
     void (*attend)(const struct attn *job);
@@ -110,14 +112,14 @@ enum {
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
     KERNELS_PACK_MIN = 17,   /* tokens from which on a matrix unit beats the vector units */
 };
-/* A pack: what tiles take of the blocks of 16 tokens, per 64 columns the planes hi and lo as [16 tokens][64 columns]; then the tokens'
- * scales and halves as [n_cols / 256][16] and [n_cols / 256][16][16]. */
+/* A pack: what tiles take of the blocks of 16 tokens, per 64 columns the planes hi and lo as [16 tokens][64 columns];
+ * then the tokens' scales and halves as [n_cols / 256][16] and [n_cols / 256][16][16]. */
 static inline size_t kernels_pack_bytes(uint32_t n_cols) {
     return KERNELS_PACK * ((size_t)2 * n_cols + n_cols / QK * (sizeof(float) + QK / 16 * sizeof(int16_t)));
 }
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
-/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on aarch64
- * neon); NULL if that names something else. */
+/* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on
+ * aarch64 neon); NULL if that names something else. */
 const struct kernels *kernels_select(void);
 extern const char kernels_masks[]; /* what SLUICE_CPU may name here, as a sentence has it */
 /* NULL if this CPU, its kernel or the build lacks the ISA. name: "ref", "avx2", "avx512", "amx", "neon". */

@@ -1,10 +1,10 @@
-// clang-format off
 /*
- * All kernels of the cpu backend in terms of vec.h; the including file defines KERNELS (the table's name) and KERNELS_NAME.
+ * All kernels of the cpu backend in terms of vec.h; the including file defines KERNELS (the table's name) and
+ * KERNELS_NAME.
  *
- * Matrix products of K-quants are in kstrips.inc.h. Other types are F32 dot products over 16 lanes: few tokens meet the rows as
- * stored, for many a panel of rows becomes floats once.
- * The order of float operations per output is the same in every form, so batching never changes a bit.
+ * Matrix products of K-quants are in kstrips.inc.h. Other types are F32 dot products over 16 lanes: few tokens meet the
+ * rows as stored, for many a panel of rows becomes floats once. The order of float operations per output is the same in
+ * every form, so batching never changes a bit.
  */
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/vec.h"
@@ -19,8 +19,9 @@ enum { PANEL = KERNELS_PANEL_ROWS, FEW = 4 };
 
 /* ---- Where results go ---- */
 
-
-VEC uint32_t src_row(const struct mm *m, uint32_t i) { return m->src ? m->src[i] : i; }
+VEC uint32_t src_row(const struct mm *m, uint32_t i) {
+    return m->src ? m->src[i] : i;
+}
 
 VEC void put(const struct mm *m, uint32_t i, uint32_t row, float dot) {
     float *y = m->y + (size_t)(m->dst ? m->dst[i] : i) * m->y_stride + row;
@@ -45,9 +46,15 @@ VEC float half_at(const uint16_t *p) {
 
 /* ---- Unpacking 16 weights of the other types as floats; all conversions are exact ---- */
 
-VEC vf load_f32(const uint8_t *row, uint32_t c) { return vf_load((const float *)(const void *)row + c); }
-VEC vf load_f16(const uint8_t *row, uint32_t c) { return vf_load_f16((const uint16_t *)(const void *)row + c); }
-VEC vf load_bf16(const uint8_t *row, uint32_t c) { return vf_load_bf16((const uint16_t *)(const void *)row + c); }
+VEC vf load_f32(const uint8_t *row, uint32_t c) {
+    return vf_load((const float *)(const void *)row + c);
+}
+VEC vf load_f16(const uint8_t *row, uint32_t c) {
+    return vf_load_f16((const uint16_t *)(const void *)row + c);
+}
+VEC vf load_bf16(const uint8_t *row, uint32_t c) {
+    return vf_load_bf16((const uint16_t *)(const void *)row + c);
+}
 VEC vf load_q8_0(const uint8_t *row, uint32_t c) {
     const struct block_q8_0 *b = (const struct block_q8_0 *)row + c / 32;
     return vf_mul(vf_load_i8(b->qs + c % 32), vf_set1(half_at(&b->d)));
@@ -61,10 +68,10 @@ VEC vf load_q4_0(const uint8_t *row, uint32_t c) {
 
 typedef vf (*load_fn)(const uint8_t *row, uint32_t c);
 
-/* R rows at w against T tokens, STEP columns (BYTES bytes) at a time: 32 lets both halves of a block share its scale. FETCH: the next R
- * rows are fetched meanwhile, since rows are too short for the hardware to get up to speed on them. */
-VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t i0, const int R, const int T,
-                load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
+/* R rows at w against T tokens, STEP columns (BYTES bytes) at a time: 32 lets both halves of a block share its scale.
+ * FETCH: the next R rows are fetched meanwhile, since rows are too short for the hardware to get up to speed on them. */
+VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t i0, const int R,
+                const int T, load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
     const float *x[FTILE_T];
     vf acc[FTILE_R][FTILE_T];
     for (int t = 0; t < T; t++) {
@@ -103,8 +110,8 @@ VEC void f_tile(const struct mm *m, const uint8_t *w, size_t stride, uint32_t ro
 }
 
 /* Columns of T tokens for `rows` rows at w. */
-VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i, const int T,
-                   load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
+VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i,
+                   const int T, load_fn load, const uint32_t STEP, const uint32_t BYTES, const bool FETCH) {
     uint32_t r = 0;
     for (; r + FTILE_R <= rows; r += FTILE_R) {
         f_tile(m, w + r * stride, stride, row + r, i, FTILE_R, T, load, STEP, BYTES, FETCH);
@@ -119,6 +126,10 @@ VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t
                                      uint32_t i) {                                                                     \
         f_columns(m, w, stride, row, rows, i, T, load_##type, STEP, BYTES, FETCH);                                     \
     }
+typedef void (*f_columns_fn)(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,
+                             uint32_t i);
+
+// clang-format off
 #if defined(__AVX512F__)
 #define F_COLUMNS_ALL(name, type, STEP, BYTES, FETCH)                                                                  \
     F_COLUMNS(name, type, 1, STEP, BYTES, FETCH) F_COLUMNS(name, type, 2, STEP, BYTES, FETCH)                          \
@@ -130,11 +141,11 @@ VEC void f_columns(const struct mm *m, const uint8_t *w, size_t stride, uint32_t
     F_COLUMNS(name, type, 1, STEP, BYTES, FETCH) F_COLUMNS(name, type, 2, STEP, BYTES, FETCH)                          \
     static const f_columns_fn columns_##name[] = {NULL, columns_##name##_1, columns_##name##_2};
 #endif
-
-typedef void (*f_columns_fn)(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, uint32_t i);
+// clang-format on
 
 /* All tokens against `rows` rows at w. */
-static void f_tokens(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows, const f_columns_fn *columns) {
+static void f_tokens(const struct mm *m, const uint8_t *w, size_t stride, uint32_t row, uint32_t rows,
+                     const f_columns_fn *columns) {
     for (uint32_t i = 0; i < m->n; i += FTILE_T) {
         columns[m->n - i < FTILE_T ? m->n - i : FTILE_T](m, w, stride, row, rows, i);
     }
@@ -339,10 +350,10 @@ struct attn_state {
     float p[KV_PAGE_TOKENS]; /* scores, then probabilities, of the page at hand */
 };
 
-/* Scores of 16 G positions from g on; a query's element meets all of them while it is in a register. Meanwhile the page's values are
- * fetched. */
-VEC void attn_scores_at(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then, uint32_t q0, const int N,
-                        uint32_t g, const int G) {
+/* Scores of 16 G positions from g on; a query's element meets all of them while it is in a register. Meanwhile the
+ * page's values are fetched. */
+VEC void attn_scores_at(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then,
+                        uint32_t q0, const int N, uint32_t g, const int G) {
     vf acc[ATTN_QUERIES_MAX];
     for (int i = 0; i < N * G; i++) {
         acc[i] = vf_zero();
@@ -369,7 +380,8 @@ VEC void attn_scores_at(const struct attn *a, struct attn_state *st, const uint1
     }
 }
 
-VEC void attn_scores(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then, uint32_t q0, const int N) {
+VEC void attn_scores(const struct attn *a, struct attn_state *st, const uint16_t *k, const uint16_t *then, uint32_t q0,
+                     const int N) {
     const int G = N * 4 <= ATTN_ACCUMULATORS ? 4 : N * 2 <= ATTN_ACCUMULATORS ? 2 : 1;
     for (uint32_t g = 0; g < KV_PAGE_TOKENS; g += 16 * (uint32_t)G) {
         attn_scores_at(a, st, k, then, q0, N, g, G);
@@ -409,8 +421,8 @@ VEC void attn_softmax(struct attn_state *st, uint32_t dim, int first, int end) {
 }
 
 /* 16 G dimensions of the values of positions [first, end) from d on. Meanwhile the next page's keys are fetched. */
-VEC void attn_values_at(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then, uint32_t q0, const int N,
-                        uint32_t d, const int G, int first, int end) {
+VEC void attn_values_at(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then,
+                        uint32_t q0, const int N, uint32_t d, const int G, int first, int end) {
     vf acc[ATTN_QUERIES_MAX];
     for (int i = 0; i < N; i++) {
         for (int j = 0; j < G; j++) {
@@ -439,8 +451,8 @@ VEC void attn_values_at(const struct attn *a, struct attn_state *st, const uint1
     }
 }
 
-VEC void attn_values(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then, uint32_t q0, const int N,
-                     int first, int end) {
+VEC void attn_values(const struct attn *a, struct attn_state *st, const uint16_t *v, const uint16_t *then, uint32_t q0,
+                     const int N, int first, int end) {
     const int G = N * 4 <= ATTN_ACCUMULATORS ? 4 : N * 2 <= ATTN_ACCUMULATORS ? 2 : 1;
     uint32_t d = 0;
     for (; d + 16 * (uint32_t)G <= a->dim; d += 16 * (uint32_t)G) {

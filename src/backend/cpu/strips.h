@@ -1,8 +1,9 @@
 /*
- * K-quant matrices as this backend reads them: sixteen rows side by side, so that a lane of a vector is a row and nothing is ever added
- * across lanes. A strip holds 16 rows; per block of 256 columns it holds the blocks of those rows (quant.h) cut into 32-bit words: word 0
- * of the 16 rows, word 1 of them, and so on, 64 bytes each. The last word of a Q6_K block is half of one: its d, and 0. Rows that a
- * matrix lacks to its last strip are zero. Nothing is converted: the same bits, in another order, to be read from one end to the other.
+ * K-quant matrices as this backend reads them: sixteen rows side by side, so that a lane of a vector is a row and
+ * nothing is ever added across lanes. A strip holds 16 rows; per block of 256 columns it holds the blocks of those rows
+ * (quant.h) cut into 32-bit words: word 0 of the 16 rows, word 1 of them, and so on, 64 bytes each. The last word of a
+ * Q6_K block is half of one: its d, and 0. Rows that a matrix lacks to its last strip are zero. Nothing is converted:
+ * the same bits, in another order, to be read from one end to the other.
  */
 #ifndef CPU_STRIPS_H
 #define CPU_STRIPS_H

@@ -51,7 +51,8 @@ static int by_place(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* All matrices that kernels meet and that have strips, in the order of the file: read in passing where it is not cached. */
+/* All matrices that kernels meet and that have strips, in the order of the file: read in passing where it is not
+ * cached. */
 static void collect(struct packing *p, struct model *m) {
     for (uint32_t i = 0; i < m->n_layer; i++) {
         struct model_layer *l = &m->layers[i];

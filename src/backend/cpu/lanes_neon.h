@@ -1,11 +1,13 @@
 // clang-format off
 /*
- * What kstrips.inc.h is written in, on NEON with dot products: registers of four rows, and the sums of few tokens. sdot
- * multiplies four bytes of each row by four columns, which it takes from a lane of a register that holds sixteen. The
- * quants of two sub-blocks are unpacked once and stay in registers; a token then needs one accumulator: plane hi, a
+ * Four rows to a register: lanes.h on NEON with dot products, and the sums of few tokens, which are of its own form.
+ * sdot multiplies four bytes of each row by four columns, which it takes from a lane of a register that holds sixteen.
+ * The quants of two sub-blocks are unpacked once and stay in registers; a token then needs one accumulator: plane hi, a
  * shift, plane lo, and at the end the scale. FEW_T tokens at a time, that takes as many instructions as panels did with
  * their unpacking left out (SPEED.md): there are none here.
  */
+#ifndef CPU_LANES_NEON_H
+#define CPU_LANES_NEON_H
 
 enum { LANES = 4, FEW_T = 8 };
 typedef uint8x16_t kb;  /* 4 bytes of each row */
@@ -83,3 +85,5 @@ VEC ki k_min_sums(const kb *min, const int16_t *halves) {
     }
     return sum;
 }
+
+#endif
