@@ -112,10 +112,18 @@ enum {
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
     KERNELS_PACK_MIN = 17,   /* tokens from which on a matrix unit beats the vector units */
 };
-/* A pack: what tiles take of the blocks of 16 tokens, per 64 columns the planes hi and lo as [16 tokens][64 columns];
- * then the tokens' scales and halves as [n_cols / 256][16] and [n_cols / 256][16][16]. */
+/* What tiles take of the blocks of 16 tokens that begin at one column, a = high * 16 + low; a pack is [n_cols / 256]
+ * of them. */
+struct act_pack {
+    uint8_t low[QK / 64][KERNELS_PACK][64];
+    int8_t high[QK / 64][KERNELS_PACK][64];
+    uint8_t low16[QK / 64][KERNELS_PACK][64]; /* low * 16 */
+    int16_t halved[KERNELS_PACK][QK / 32];    /* sums of a over each 32 columns, = halved * 2 + last */
+    int8_t last[KERNELS_PACK][QK / 32];
+    float scale[KERNELS_PACK];
+} __attribute__((aligned(64)));
 static inline size_t kernels_pack_bytes(uint32_t n_cols) {
-    return KERNELS_PACK * ((size_t)2 * n_cols + n_cols / QK * (sizeof(float) + QK / 16 * sizeof(int16_t)));
+    return n_cols / QK * sizeof(struct act_pack);
 }
 size_t kernels_scratch_bytes(uint32_t n_cols_max);
 /* The best table for this CPU, lowered by the environment variable SLUICE_CPU (ref; on x86-64 avx2, avx512, amx; on

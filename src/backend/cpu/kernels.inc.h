@@ -539,7 +539,7 @@ const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .matmul = matmul,
     .quantize = quantize,
-#if defined(__AMX_INT8__) && defined(AMX_STRIPS)
+#if defined(__AMX_INT8__)
     .pack = amx_pack,
 #endif
     .rms_norm = rms_norm,

@@ -13,10 +13,10 @@
 #endif
 #endif
 
-/* As the panels of kstrips.inc.h and kamx.inc.h need, or half as many rows of float. */
+/* As the panels of kstrips.inc.h need (those of kamx.inc.h are smaller), or rows of float. */
 size_t kernels_scratch_bytes(uint32_t n_cols_max) {
     size_t rows = KERNELS_PANEL_ROWS;
-    size_t k = rows * (QK * sizeof(int16_t) + 64 + (2 + KERNELS_PASS) * sizeof(float)) + 24 * 1024;
+    size_t k = rows * (QK * sizeof(int16_t) + 64 + (2 + KERNELS_PASS) * sizeof(float));
     size_t f = KERNELS_FLOAT_ROWS * n_cols_max * sizeof(float);
     return (k > f ? k : f) + 4096;
 }

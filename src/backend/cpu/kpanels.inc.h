@@ -213,7 +213,7 @@ static void k_pass(const struct mm *m, uint32_t row0, uint32_t row1, void *scrat
     }
 }
 
-#if defined(__AMX_INT8__) && defined(AMX_STRIPS)
+#if defined(__AMX_INT8__)
 #include "backend/cpu/kamx.inc.h"
 #define K_TILES(type)                                                                                                  \
     if (m->packs && m->n >= KERNELS_PACK_MIN) {                                                                        \
