@@ -239,7 +239,7 @@ VEC void amx_less_mins(const struct amx_done *u, const size_t part) {
     a1 += AMX_TILE
 /* Steps from 1 on; the loop stays rolled, so that tiles are addressed by three registers that move on. */
 #define AMX_STEPS_ON(PRODUCT, MID)                                                                                     \
-    _Pragma("GCC unroll 1") for (size_t step = 1; step < AMX_STEPS; step++) {                                        \
+    _Pragma("GCC unroll 1") for (size_t step = 1; step < AMX_STEPS; step++) {                                          \
         AMX_STEP(PRODUCT, AMX_GO_ON, MID, );                                                                           \
     }
 #define AMX_PLANES_OF(weights, activations)                                                                            \
@@ -247,7 +247,7 @@ VEC void amx_less_mins(const struct amx_done *u, const size_t part) {
     a0 = (const uint8_t *)x0->activations;                                                                             \
     a1 = (const uint8_t *)x1->activations
 #define AMX_S(part) amx_add_sums(pn, last, part, has_mins)
-#define AMX_M(part)                                                                                                 \
+#define AMX_M(part)                                                                                                    \
     if (has_mins) {                                                                                                    \
         amx_less_mins(last, part);                                                                                     \
     }
