@@ -110,7 +110,7 @@ enum {
     KERNELS_FLOAT_ROWS = 16, /* the same of a type that has no strips */
     KERNELS_PASS = 256,      /* tokens that meet a panel before the next */
     KERNELS_PACK = 16,       /* tokens side by side in a pack */
-    KERNELS_PACK_MIN = 17,   /* tokens from which on a matrix unit beats the vector units */
+    KERNELS_PACK_MIN = 12,   /* tokens from which on a matrix unit beats the vector units */
 };
 /* What tiles take of the blocks of 16 tokens that begin at one column, a = high * 16 + low; a pack is [n_cols / 256]
  * of them. */

@@ -294,11 +294,13 @@ static void few(const struct mm *m, uint32_t row0, uint32_t row1, const few_fn *
     }
 #else
 #include "backend/cpu/kpanels.inc.h"
+
+// clang-format off
 #define K_MATMUL(type)                                                                                                 \
     FEW_ALL(type)                                                                                                      \
     K_MANY(type)                                                                                                       \
     static void matmul_##type(const struct mm *m, uint32_t row0, uint32_t row1, void *scratch) {                       \
-        if (m->n <= FEW_MAX) {                                                                                         \
+        if (m->n <= FEW_MAX && !(m->packs && m->n >= KERNELS_PACK_MIN)) {                                              \
             few(m, row0, row1, few_##type);                                                                            \
             return;                                                                                                    \
         }                                                                                                              \
@@ -306,6 +308,7 @@ static void few(const struct mm *m, uint32_t row0, uint32_t row1, const few_fn *
             many_##type(m, row0, row1, scratch, i, m->n - i < KERNELS_PASS ? m->n - i : KERNELS_PASS);                 \
         }                                                                                                              \
     }
+// clang-format on
 #endif
 
 K_MATMUL(q4_k)
