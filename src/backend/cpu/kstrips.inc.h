@@ -112,7 +112,7 @@ VEC void put_rows(const struct mm *m, uint32_t i, uint32_t row, uint32_t row1, k
 /* ---- Few tokens ---- */
 
 /* Of a block's lines each part of the rows fetches its share. */
-#define FETCH_LINES(type) ((int)((type).words + PARTS - 1) / PARTS)
+#define FETCH_LINES(type) (((type).words + PARTS - 1) / PARTS)
 enum { FEW_AHEAD = 8192 }; /* bytes between a strip's loads and its prefetches: SPEED.md */
 
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -124,13 +124,13 @@ VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_hea
     }
     const int groups = type.width / 4;
     const int steps = QK / (2 * type.width);
-    const int lines = FETCH_LINES(type);
     UNROLL for (int step = 0; step < steps; step++) {
-        UNROLL for (int line = step * lines / steps; line < (step + 1) * lines / steps; line++) {
-            VEC_PREFETCH(ahead + (size_t)line * STRIP_LINE);
-        }
         kb q[2][8];
         UNROLL for (int g = 0; g < groups; g++) {
+            const uint32_t at = (uint32_t)(step * groups + g);
+            UNROLL for (uint32_t line = at * FETCH_LINES(type) / 32; line < (at + 1) * FETCH_LINES(type) / 32; line++) {
+                VEC_PREFETCH(ahead + (size_t)line * STRIP_LINE);
+            }
             struct k_two w = type.quants(block, step, g);
             q[0][g] = type.has_mins ? w.q[0] : w.q[0] - k_byte(32);
             q[1][g] = type.has_mins ? w.q[1] : w.q[1] - k_byte(32);
@@ -165,8 +165,8 @@ VEC void few_sums(const uint8_t *block, const uint8_t *ahead, const struct k_hea
             hi[0][t] = hi[1][t] = lo[0][t] = lo[1][t] = kd_zero();
         }
         UNROLL for (int g = 0; g < groups; g++) {
-            const int at = step * groups + g; /* of 32: lines are fetched in their order */
-            UNROLL for (int line = at * FETCH_LINES(type) / 32; line < (at + 1) * FETCH_LINES(type) / 32; line++) {
+            const uint32_t at = (uint32_t)(step * groups + g); /* of 32: lines are fetched in their order */
+            UNROLL for (uint32_t line = at * FETCH_LINES(type) / 32; line < (at + 1) * FETCH_LINES(type) / 32; line++) {
                 VEC_PREFETCH(ahead + (size_t)line * STRIP_LINE);
             }
             struct k_two w = type.quants(block, step, g);
@@ -222,7 +222,7 @@ VEC void few_rows(const struct mm *m, const uint8_t *strip, size_t left, uint32_
             const uint8_t *words = block + part * PART_BYTES;
             struct k_heads heads = k_heads_of(words, type);
             ki sum[FEW_T];
-            few_sums(words, ahead + part * FETCH_LINES(type) * STRIP_LINE, &heads, a, sum, T, type);
+            few_sums(words, ahead + (size_t)part * FETCH_LINES(type) * STRIP_LINE, &heads, a, sum, T, type);
             kf d = kf_low_half(k_word(words, type.d));
             kf dmin = kf_high_half(k_word(words, type.d));
             UNROLL for (int t = 0; t < T; t++) {
