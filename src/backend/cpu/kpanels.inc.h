@@ -5,15 +5,14 @@
 
 enum {
     PANEL_STRIPS = PANEL / STRIP_ROWS,
-    PANEL_PAIRS = QK / 2 * STRIP_ROWS * 2 +
-                  32, /* elements of a strip's block; apart by more, so that they do not meet in one set */
+    /* elements from strip to strip: 32 more than a block has, so that strips do not meet in one set of the cache */
+    PANEL_PAIRS = QK / 2 * STRIP_ROWS * 2 + 32,
     PANEL_MINS = 8 * STRIP_ROWS * 2,
 };
 
 /* A panel in scratch: PANEL rows of one block, and its sums over all blocks so far. */
 struct panel {
-    int16_t
-        *w; /* [PANEL_STRIPS][QK / 2] pairs of columns of 16 rows, scale * quant, in the order of struct act_block.a */
+    int16_t *w;      /* [PANEL_STRIPS][QK / 2] pairs of columns of 16 rows, scale * quant, in act_block.a's order */
     int16_t *mins;   /* [PANEL_STRIPS][8] m twice, of 16 rows */
     float *d, *dmin; /* [PANEL] */
     float *acc;      /* [KERNELS_PASS][PANEL] */
@@ -166,8 +165,8 @@ static void panel_block(const struct mm *m, const struct panel *pn, uint32_t b, 
         for (uint32_t t = 0; t < T; t++) {
             a[t] = m->x->blocks + (size_t)src_row(m, i0 + i + t) * n_blocks + b;
         }
-        for (uint32_t t = 0; t < TILE_T && i + TILE_T + t < n;
-             t++) { /* the next tokens' are not where hardware looks */
+        /* the next tokens' are not where hardware looks */
+        for (uint32_t t = 0; t < TILE_T && i + TILE_T + t < n; t++) {
             const struct act_block *next = m->x->blocks + (size_t)src_row(m, i0 + i + TILE_T + t) * n_blocks + b;
             for (int c = 0; c < QK; c += 32) {
                 VEC_PREFETCH(next->a + c);

@@ -23,10 +23,12 @@ struct k_type {
 };
 
 #if !defined(__ARM_FEATURE_DOTPROD)
+/* the high halves of bytes */
 VEC kb k_high(kb v) {
     return k_and(k_shift(v, -4), k_byte(15));
-} /* the high halves of bytes */
+}
 #endif
+
 VEC kb k_word(const uint8_t *block, const int i) {
     return k_load(block + (size_t)i * STRIP_LINE);
 }
